@@ -1,0 +1,1 @@
+//! Replies: blocked forms, errors, Extended DNS Errors, EDNS, truncation.

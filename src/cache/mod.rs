@@ -1,0 +1,1 @@
+//! What the world said, in wire form, until its time is over.

@@ -1,0 +1,1 @@
+//! Starts everything in order, reloads, drains and stops.

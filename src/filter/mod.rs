@@ -1,0 +1,1 @@
+//! Judges an answer by the same policy as a question.

@@ -1,0 +1,3 @@
+//! The `qalqan` command; see [`qalqan::cli`].
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Counts outcomes, and reads everything else when it is scraped.

@@ -1,0 +1,1 @@
+//! What the operator and the lists say about a name: pure and synchronous.

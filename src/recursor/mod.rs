@@ -1,0 +1,1 @@
+//! Asks the world: a question in, an answer and its security out.

@@ -1,0 +1,1 @@
+//! Compiled lists, opened from disk and read in place.
