@@ -1,5 +1,6 @@
 //! What was asked, by whom, and how it came.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -87,7 +88,7 @@ impl Class {
 }
 
 /// A response code, with the upper bits that EDNS carries (RFC 6895, section 2.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Rcode(pub u16);
 
 #[allow(missing_docs)]
@@ -162,5 +163,50 @@ impl Client {
     /// The client's address; an IPv4 address seen through an IPv6 socket is IPv4.
     pub fn ip(&self) -> IpAddr {
         self.address.ip().to_canonical()
+    }
+}
+
+/// An Extended DNS Error: why an answer is as it is (RFC 8914).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtendedError {
+    /// The INFO-CODE.
+    pub code: u16,
+    /// The EXTRA-TEXT; may be empty.
+    pub text: Cow<'static, str>,
+}
+
+#[allow(missing_docs)]
+impl ExtendedError {
+    pub const OTHER: u16 = 0;
+    pub const UNSUPPORTED_DNSKEY_ALGORITHM: u16 = 1;
+    pub const UNSUPPORTED_DS_DIGEST: u16 = 2;
+    pub const STALE_ANSWER: u16 = 3;
+    pub const FORGED: u16 = 4;
+    pub const INDETERMINATE: u16 = 5;
+    pub const BOGUS: u16 = 6;
+    pub const SIGNATURE_EXPIRED: u16 = 7;
+    pub const SIGNATURE_NOT_YET_VALID: u16 = 8;
+    pub const DNSKEY_MISSING: u16 = 9;
+    pub const RRSIGS_MISSING: u16 = 10;
+    pub const NO_ZONE_KEY_BIT: u16 = 11;
+    pub const NSEC_MISSING: u16 = 12;
+    pub const CACHED_ERROR: u16 = 13;
+    pub const NOT_READY: u16 = 14;
+    pub const BLOCKED: u16 = 15;
+    pub const CENSORED: u16 = 16;
+    pub const FILTERED: u16 = 17;
+    pub const PROHIBITED: u16 = 18;
+    pub const STALE_NXDOMAIN: u16 = 19;
+    pub const NOT_AUTHORITATIVE: u16 = 20;
+    pub const NOT_SUPPORTED: u16 = 21;
+    pub const NO_REACHABLE_AUTHORITY: u16 = 22;
+    pub const NETWORK_ERROR: u16 = 23;
+    pub const INVALID_DATA: u16 = 24;
+}
+
+impl ExtendedError {
+    /// An error with a text.
+    pub fn new(code: u16, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, text: text.into() }
     }
 }

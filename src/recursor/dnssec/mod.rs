@@ -1,0 +1,1 @@
+//! Whether an answer is proven: signatures, denial of existence, the chain of trust.
