@@ -13,7 +13,8 @@ use crate::name::DomainName;
 use crate::query::RecordType;
 
 /// A list of the configuration, by its place there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ListId(pub u16);
 
 impl ListId {
@@ -36,7 +37,7 @@ pub enum Scope {
 }
 
 /// What is done with a query that a rule decides.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// The sinkhole's addresses for A and AAAA, NODATA for the rest.
@@ -95,7 +96,7 @@ impl fmt::Display for Action {
 }
 
 /// A record that a rule answers with; its owner is the query name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LocalRecord {
     /// The type of the record.
     pub rtype: RecordType,
