@@ -10,7 +10,9 @@
 #[non_exhaustive]
 pub enum TemplateError {
     /// There is no such placeholder.
-    #[error("{{{0}}} is no placeholder; write one of {{order_id}}, {{authority}}, {{legal_basis}}, {{category}}, {{jurisdiction}}, {{reason}}, {{contact}}, {{lang}}, {{source_ref}}, {{list}}")]
+    #[error(
+        "{{{0}}} is no placeholder; write one of {{order_id}}, {{authority}}, {{legal_basis}}, {{category}}, {{jurisdiction}}, {{reason}}, {{contact}}, {{lang}}, {{source_ref}}, {{list}}"
+    )]
     Unknown(String),
     /// A brace has no partner.
     #[error("a brace has no partner; write {{{{ or }}}} for a brace that is meant as text")]
