@@ -4,6 +4,7 @@
 //! understood; [`compile`](crate::compile) merges rules into a snapshot and
 //! [`policy`](crate::policy) decides by them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -179,6 +180,8 @@ pub struct Rule {
     pub action: Option<Action>,
     /// Wins over every rule of its tier that is not important, also over an allow.
     pub important: bool,
+    /// Its matches are counted and block nothing (an `inform` zone of Unbound).
+    pub shadow: bool,
     /// The query types it is for.
     pub types: TypeFilter,
     /// Names, with all below them, that the rule leaves alone (`$denyallow`).
@@ -190,7 +193,16 @@ pub struct Rule {
 impl Rule {
     /// A plain rule that leaves everything else to its list.
     pub fn new(name: DomainName, scope: Scope) -> Self {
-        Self { name, scope, action: None, important: false, types: TypeFilter::All, except: Vec::new(), dossier: None }
+        Self {
+            name,
+            scope,
+            action: None,
+            important: false,
+            shadow: false,
+            types: TypeFilter::All,
+            except: Vec::new(),
+            dossier: None,
+        }
     }
 }
 
@@ -242,6 +254,9 @@ pub struct Dossier {
     /// The entry does not match from this time on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<u64>,
+    /// Columns and keys of the list that have no meaning here, kept as they are.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra: BTreeMap<String, String>,
 }
 
 impl Dossier {
