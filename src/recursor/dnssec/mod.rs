@@ -10,8 +10,10 @@
 //! canonical   the form and order of records that are signed
 //! algorithms  which signatures and digests we can check, and checking them
 //! signature   one set of records against the keys of its zone
+//! budget      how much work one question may cost
 //! denial      proofs that something does not exist
 //! chain       from a trust anchor down to the keys of a zone
+//! verdict     a whole message: aliases, answers, denials
 //! anchors     where chains begin, and where they are cut
 //! rollover    anchors that renew themselves (RFC 5011)
 //! sentinel    telling the world which anchors we hold (RFC 8509, RFC 8145)
@@ -19,6 +21,13 @@
 
 pub mod algorithms;
 pub mod anchors;
+pub mod budget;
+pub mod canonical;
+pub mod chain;
+pub mod denial;
+pub mod rdata;
+pub mod signature;
+pub mod verdict;
 
 use std::sync::Arc;
 
@@ -26,10 +35,14 @@ use arc_swap::ArcSwap;
 
 use crate::clock::Now;
 use crate::name::{DomainName, Name};
-use crate::query::{ExtendedError, Question, RecordType};
+use crate::query::{ExtendedError, Question, Rcode, RecordType};
 
 use super::message::{Message, RrSet};
 use super::{BoxFuture, Security};
+
+use budget::Budget;
+use chain::{Chain, KeyCache};
+use verdict::Judge;
 
 pub use algorithms::{Algorithms, StandardAlgorithms};
 pub use anchors::TrustAnchors;
@@ -103,6 +116,8 @@ impl Default for Settings {
 pub struct Validation {
     /// The status of the answer as a whole: the worst of its parts (RFC 4035, section 3.2.3).
     pub security: Security,
+    /// The response code that is proven: NOERROR also where the server said NXDOMAIN and proved only NODATA.
+    pub rcode: Rcode,
     /// Why it is not secure; empty when it is.
     pub errors: Vec<ExtendedError>,
     /// The status of each set of `message.answer`, in the same order.
@@ -139,6 +154,7 @@ pub struct Validator {
     settings: Settings,
     anchors: ArcSwap<TrustAnchors>,
     algorithms: Arc<dyn Algorithms>,
+    keys: KeyCache,
 }
 
 impl Validator {
@@ -150,7 +166,10 @@ impl Validator {
 
     /// A validator with a cryptography of the caller's.
     pub fn with_algorithms(settings: Settings, anchors: TrustAnchors, algorithms: Arc<dyn Algorithms>) -> Self {
-        Self { settings, anchors: ArcSwap::from_pointee(anchors), algorithms }
+        let keys = KeyCache::new(settings.key_cache_entries);
+        let validator = Self { settings, anchors: ArcSwap::default(), algorithms, keys };
+        validator.replace_anchors(anchors);
+        validator
     }
 
     /// The anchors of now.
@@ -158,9 +177,18 @@ impl Validator {
         self.anchors.load_full()
     }
 
-    /// Takes other anchors, and forgets what was derived from those before.
-    pub fn replace_anchors(&self, anchors: TrustAnchors) {
+    /// Takes other anchors, and forgets what was derived from those before. The negative ones of the settings stay.
+    pub fn replace_anchors(&self, mut anchors: TrustAnchors) {
+        for zone in &self.settings.negative_anchors {
+            anchors.distrust(zone);
+        }
         self.anchors.store(Arc::new(anchors));
+        self.forget(Name::root(), true);
+    }
+
+    /// Forgets what is known about the keys and delegation of `name`, and with `below` of all names below it.
+    pub fn forget(&self, name: &Name, below: bool) {
+        self.keys.forget(name, below);
     }
 
     /// Judges `message` as the answer to `question`.
@@ -169,14 +197,16 @@ impl Validator {
     /// section all denials that its parts brought. Asks `fetch` for what is missing, some of it again when it does not
     /// validate. The work is bounded by [`Settings`]; beyond that the answer is bogus.
     pub async fn validate(&self, question: &Question, message: &Message, fetch: &dyn Fetch, now: Now) -> Validation {
-        let _ = (&self.settings, &self.anchors, &self.algorithms, question, fetch, now);
-        let status = |set: &RrSet| SetStatus { security: Security::Indeterminate, ttl: set.ttl, wildcard: None };
-        Validation {
-            security: Security::Indeterminate,
-            errors: Vec::new(),
-            answer: message.answer.iter().map(status).collect(),
-            authority: message.authority.iter().map(status).collect(),
-            denials: Vec::new(),
-        }
+        let anchors = self.anchors();
+        let chain = Chain {
+            settings: &self.settings,
+            anchors: &anchors,
+            algorithms: &*self.algorithms,
+            cache: &self.keys,
+            fetch,
+            now,
+            budget: Budget::new(self.settings.signature_checks, self.settings.nsec3_hashes),
+        };
+        Judge::new(chain, message).judge(question).await
     }
 }

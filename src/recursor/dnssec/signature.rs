@@ -1,0 +1,180 @@
+//! One set of records against the keys of the zone that says it signed it (RFC 4035, section 5.3).
+
+use crate::name::{DomainName, Name};
+use crate::query::{ExtendedError, RecordType};
+use crate::recursor::message::RrSet;
+
+use super::algorithms::Algorithms;
+use super::budget::Budget;
+use super::canonical;
+use super::rdata::{Dnskey, Rrsig};
+
+/// How many failed checks one set may cost.
+///
+/// Key tags are ambiguous, so that every key of a tag must be tried with every signature; an attacker can make that a
+/// great many ("KeyTrap", CVE-2023-50387). Honest zones hardly ever need a second try.
+const FAILED_CHECKS_PER_SET: u32 = 8;
+
+/// What a valid signature says about a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// For how many seconds the set may be kept (RFC 4035, section 5.3.3).
+    pub ttl: u32,
+    /// The wildcard that the set was expanded from, when it was (RFC 4035, section 5.3.4).
+    pub wildcard: Option<DomainName>,
+}
+
+/// Why a set or its proof does not hold. Later variants are closer to being valid and say more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flaw {
+    /// There is no signature.
+    Unsigned,
+    /// No signature is in a form, and by a signer, that can be valid for the set.
+    Misfit,
+    /// No signature is of an algorithm that can be checked.
+    UnsupportedAlgorithm,
+    /// The zone has no key that a signature names.
+    NoKey,
+    /// The key that a signature names is not for signing a zone's records, or revoked.
+    NotZoneKey,
+    /// A signature is not valid any more.
+    Expired,
+    /// A signature is not valid yet.
+    NotYetValid,
+    /// A signature is not right.
+    Invalid,
+    /// Checking was given up.
+    TooMuchWork,
+}
+
+impl Flaw {
+    /// The Extended DNS Error that says so (RFC 8914, section 4), about the set of `name` and `rtype`.
+    pub fn explain(self, name: &Name, rtype: RecordType) -> ExtendedError {
+        let (code, what) = match self {
+            Self::Unsigned => (ExtendedError::RRSIGS_MISSING, "no signature over"),
+            Self::Misfit => (ExtendedError::RRSIGS_MISSING, "no signature fits"),
+            Self::UnsupportedAlgorithm => (ExtendedError::BOGUS, "no signature of a supported algorithm over"),
+            Self::NoKey => (ExtendedError::DNSKEY_MISSING, "no key of the zone has signed"),
+            Self::NotZoneKey => (ExtendedError::NO_ZONE_KEY_BIT, "no zone key has signed"),
+            Self::Expired => (ExtendedError::SIGNATURE_EXPIRED, "signature expired over"),
+            Self::NotYetValid => (ExtendedError::SIGNATURE_NOT_YET_VALID, "signature not yet valid over"),
+            Self::Invalid => (ExtendedError::BOGUS, "signature does not verify over"),
+            Self::TooMuchWork => (ExtendedError::BOGUS, "too many signatures to check over"),
+        };
+        ExtendedError::new(code, format!("{what} {name} {rtype}"))
+    }
+}
+
+/// Checks that a key of `keys` (DNSKEY data) has signed `set` for `zone`, and when the signature ends.
+///
+/// # Errors
+///
+/// The flaw of the signature that comes closest to being valid.
+pub fn verify<'k>(
+    set: &RrSet,
+    zone: &Name,
+    keys: impl Iterator<Item = Dnskey<'k>> + Clone,
+    algorithms: &dyn Algorithms,
+    budget: &mut Budget,
+    wall: u64,
+) -> Result<Signed, Flaw> {
+    let mut worst = Flaw::Unsigned;
+    let mut failed = 0;
+    for rdata in &set.signatures {
+        let mut flaw = Flaw::Misfit;
+        if let Some(rrsig) = Rrsig::parse(rdata)
+            && rrsig.type_covered == set.rtype
+            && *rrsig.signer == *zone
+            && let Some(owner) = signed_owner(set, &rrsig)
+        {
+            match check(&rrsig, &owner, set, keys.clone(), algorithms, budget, &mut failed, wall) {
+                Ok(()) => return Ok(signed(&rrsig, owner, set, wall)),
+                Err(Flaw::TooMuchWork) => return Err(Flaw::TooMuchWork),
+                Err(other) => flaw = other,
+            }
+        }
+        worst = worst.max(flaw);
+    }
+    Err(worst)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn check<'k>(
+    rrsig: &Rrsig<'_>,
+    owner: &Name,
+    set: &RrSet,
+    keys: impl Iterator<Item = Dnskey<'k>>,
+    algorithms: &dyn Algorithms,
+    budget: &mut Budget,
+    failed: &mut u32,
+    wall: u64,
+) -> Result<(), Flaw> {
+    if !algorithms.supports(rrsig.algorithm) {
+        return Err(Flaw::UnsupportedAlgorithm);
+    }
+    in_time(rrsig, wall)?;
+    let mut flaw = Flaw::NoKey;
+    let mut data = None;
+    for key in keys.filter(|key| key.algorithm == rrsig.algorithm && key.key_tag() == rrsig.key_tag) {
+        if !key.may_sign() {
+            flaw = flaw.max(Flaw::NotZoneKey);
+            continue;
+        }
+        if *failed >= FAILED_CHECKS_PER_SET || !budget.take_signature() {
+            return Err(Flaw::TooMuchWork);
+        }
+        let data: &Vec<u8> = data.get_or_insert_with(|| canonical::signed_data(rrsig, owner, &set.rdata));
+        if algorithms.verify(rrsig.algorithm, key.public_key, data, rrsig.signature) {
+            return Ok(());
+        }
+        *failed += 1;
+        flaw = Flaw::Invalid;
+    }
+    Err(flaw)
+}
+
+/// The name that was signed; `None` when the signature cannot be for the set (RFC 4035, section 5.3.1).
+fn signed_owner(set: &RrSet, rrsig: &Rrsig<'_>) -> Option<DomainName> {
+    let labels = usize::from(rrsig.labels);
+    let own = signed_labels(&set.name);
+    if labels == own {
+        return Some(set.name.clone());
+    }
+    // Records that speak for one name alone are never expanded (RFC 4592, section 4; RFC 4035, section 2.3).
+    let expandable = !matches!(
+        set.rtype,
+        RecordType::NSEC | RecordType::NSEC3 | RecordType::SOA | RecordType::DNSKEY | RecordType::DS
+    );
+    (labels < own && expandable).then(|| set.name.suffix(labels).child(b"*").ok())?
+}
+
+/// How many labels a signature over `name` counts: a leading `*` is left out (RFC 4034, section 3.1.3).
+fn signed_labels(name: &Name) -> usize {
+    name.label_count() - usize::from(is_wildcard(name))
+}
+
+/// Whether the first label is `*`.
+pub fn is_wildcard(name: &Name) -> bool {
+    name.labels().next() == Some(b"*")
+}
+
+/// Whether `wall` lies between inception and expiration, both by serial number arithmetic (RFC 4034, section 3.1.5).
+fn in_time(rrsig: &Rrsig<'_>, wall: u64) -> Result<(), Flaw> {
+    let wall = wall as u32;
+    let before = |a: u32, b: u32| (a.wrapping_sub(b) as i32) < 0;
+    if before(rrsig.expiration, rrsig.inception) {
+        Err(Flaw::Misfit)
+    } else if before(rrsig.expiration, wall) {
+        Err(Flaw::Expired)
+    } else if before(wall, rrsig.inception) {
+        Err(Flaw::NotYetValid)
+    } else {
+        Ok(())
+    }
+}
+
+fn signed(rrsig: &Rrsig<'_>, owner: DomainName, set: &RrSet, wall: u64) -> Signed {
+    let left = rrsig.expiration.wrapping_sub(wall as u32);
+    let ttl = set.ttl.min(rrsig.original_ttl).min(left);
+    Signed { ttl, wildcard: (owner != set.name).then_some(owner) }
+}
