@@ -321,7 +321,7 @@ impl Metrics {
 }
 
 /// The most asked about figures.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Totals {
     /// Queries that came.
     pub queries: u64,
