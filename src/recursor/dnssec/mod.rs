@@ -210,3 +210,8 @@ impl Validator {
         Judge::new(chain, message).judge(question).await
     }
 }
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
