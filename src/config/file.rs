@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
@@ -14,18 +15,22 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::units::{Size, Span};
+use crate::list::{BadUtcOffset, Format, HostsAddress, ListSettings, MatchScope, Source, UtcOffset};
 use crate::name::DomainName;
 use crate::rule::{Action, BlockReason};
+use crate::{answer, cache, compile, control, front, policy};
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct File {
     pub(super) server: ServerTable,
+    pub(super) limits: LimitsTable,
     pub(super) resolver: ResolverTable,
     pub(super) cache: CacheTable,
     pub(super) sinkhole: SinkholeTable,
     pub(super) protect: ProtectTable,
+    pub(super) guard: GuardTable,
     pub(super) list: Vec<ListTable>,
     pub(super) control: ControlTable,
 }
@@ -36,6 +41,8 @@ pub(super) struct File {
 pub(super) struct ServerTable {
     pub(super) listen: Vec<SocketAddr>,
     pub(super) allow_clients: Vec<Prefix>,
+    pub(super) refuse_clients: Vec<Prefix>,
+    pub(super) ignore_clients: Vec<Prefix>,
     pub(super) workers: usize,
     pub(super) state_dir: Option<String>,
     pub(super) user: Option<String>,
@@ -43,20 +50,56 @@ pub(super) struct ServerTable {
     pub(super) drain: Span,
     pub(super) log: String,
     pub(super) log_format: LogFormat,
+    pub(super) version: String,
+    pub(super) identity: String,
+    pub(super) extended_errors: bool,
 }
 
 impl Default for ServerTable {
     fn default() -> Self {
+        let (front, answer, daemon) =
+            (front::Settings::default(), answer::Settings::default(), super::Server::default());
         Self {
-            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 5300))],
-            allow_clients: ["127.0.0.0/8", "::1"].map(|text| text.parse().expect("two prefixes")).to_vec(),
-            workers: 0,
+            listen: front.listen,
+            allow_clients: front.admission.allow.into_iter().map(Prefix).collect(),
+            refuse_clients: front.admission.refuse.into_iter().map(Prefix).collect(),
+            ignore_clients: front.admission.ignore.into_iter().map(Prefix).collect(),
+            workers: front.workers,
             state_dir: None,
-            user: None,
-            watch: Span(std::time::Duration::from_millis(500)),
-            drain: Span::seconds(5),
-            log: "info".to_owned(),
-            log_format: LogFormat::Text,
+            user: daemon.user,
+            watch: Span(daemon.watch),
+            drain: Span(daemon.drain),
+            log: daemon.log,
+            log_format: daemon.log_format,
+            version: answer.version.unwrap_or_default(),
+            identity: answer.identity.unwrap_or_default(),
+            extended_errors: answer.extended_errors,
+        }
+    }
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct LimitsTable {
+    pub(super) waiting: usize,
+    pub(super) waiting_per_client: usize,
+    pub(super) connections: usize,
+    pub(super) connections_per_client: usize,
+    pub(super) queries_per_connection: usize,
+    pub(super) idle_timeout: Span,
+}
+
+impl Default for LimitsTable {
+    fn default() -> Self {
+        let front::Settings { admission, stream, .. } = front::Settings::default();
+        Self {
+            waiting: admission.max_waiting,
+            waiting_per_client: admission.max_waiting_per_client,
+            connections: stream.max_connections,
+            connections_per_client: stream.max_connections_per_client,
+            queries_per_connection: stream.max_in_flight,
+            idle_timeout: Span(stream.idle_timeout),
         }
     }
 }
@@ -158,16 +201,23 @@ pub(super) struct CacheTable {
     pub(super) min_ttl: Span,
     pub(super) max_ttl: Span,
     pub(super) serve_stale: Span,
+    pub(super) stale_client_timeout: Span,
+    pub(super) stale_ttl: Span,
+    pub(super) stale_recheck: Span,
 }
 
 impl Default for CacheTable {
     fn default() -> Self {
+        let cache::Settings { max_bytes, prefetch, min_ttl, max_ttl, stale } = cache::Settings::default();
         Self {
-            max_bytes: Size(256 << 20),
-            prefetch: true,
-            min_ttl: Span::seconds(0),
-            max_ttl: Span::seconds(86_400),
-            serve_stale: Span::seconds(86_400),
+            max_bytes: Size(max_bytes),
+            prefetch,
+            min_ttl: Span::seconds(min_ttl),
+            max_ttl: Span::seconds(max_ttl),
+            serve_stale: Span(stale.window),
+            stale_client_timeout: Span(stale.client_timer),
+            stale_ttl: Span::seconds(stale.ttl),
+            stale_recheck: Span(stale.recheck),
         }
     }
 }
@@ -183,7 +233,12 @@ pub(super) struct SinkholeTable {
 
 impl Default for SinkholeTable {
     fn default() -> Self {
-        Self { ipv4: Ipv4Addr::UNSPECIFIED, ipv6: Ipv6Addr::UNSPECIFIED, ttl: Span::seconds(10) }
+        let answer = answer::Settings::default();
+        Self {
+            ipv4: answer.sinkhole_ipv4,
+            ipv6: answer.sinkhole_ipv6,
+            ttl: Span::seconds(policy::Settings::default().block_ttl),
+        }
     }
 }
 
@@ -197,47 +252,86 @@ pub(super) struct ProtectTable {
 
 /// `[[list]]`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct ListTable {
     pub(super) name: String,
-    pub(super) source: String,
-    #[serde(default = "auto")]
-    pub(super) format: String,
-    #[serde(default = "exact", rename = "match")]
-    pub(super) matches: MatchScope,
+    pub(super) source: Option<String>,
+    pub(super) inline: Option<String>,
+    pub(super) format: Format,
+    #[serde(rename = "match")]
+    pub(super) match_scope: MatchScope,
     pub(super) wildcard_apex: Option<bool>,
-    pub(super) action: Option<ActionValue>,
+    pub(super) action: ActionValue,
+    /// Another way to write `action = { cname = "…" }`.
     pub(super) cname: Option<DomainName>,
-    #[serde(default = "blocked")]
     pub(super) ede: BlockReason,
     pub(super) ede_text: Option<String>,
-    #[serde(default)]
     pub(super) priority: i32,
-    #[serde(default)]
     pub(super) shadow: bool,
     pub(super) ttl: Option<Span>,
-    #[serde(default)]
     pub(super) allow_suffix: bool,
+    pub(super) hosts_ip: HostsAddress,
+    pub(super) csv_delimiter: char,
+    pub(super) utc_offset: Offset,
+    pub(super) refresh: Span,
+    pub(super) timeout: Span,
+    pub(super) max_bytes: Size,
+    pub(super) max_lines: u64,
+    pub(super) max_errors: Option<u64>,
+    pub(super) max_error_percent: u8,
 }
 
-fn auto() -> String {
-    "auto".to_owned()
+impl Default for ListTable {
+    fn default() -> Self {
+        let list = ListSettings::new("", Source::Inline(String::new()));
+        Self {
+            name: list.name,
+            source: None,
+            inline: None,
+            format: list.format,
+            match_scope: list.match_scope,
+            wildcard_apex: list.wildcard_apex,
+            action: ActionValue(list.action),
+            cname: None,
+            ede: list.reason,
+            ede_text: list.ede_text,
+            priority: list.priority,
+            shadow: list.shadow,
+            ttl: list.ttl.map(Span::seconds),
+            allow_suffix: list.allow_suffix,
+            hosts_ip: list.hosts_address,
+            csv_delimiter: char::from(list.csv_delimiter),
+            utc_offset: Offset(list.utc_offset),
+            refresh: Span(list.refresh),
+            timeout: Span(list.timeout),
+            max_bytes: Size(list.limits.max_bytes),
+            max_lines: list.limits.max_lines,
+            max_errors: list.limits.max_errors,
+            max_error_percent: list.limits.max_error_percent,
+        }
+    }
 }
 
-fn exact() -> MatchScope {
-    MatchScope::Exact
+/// `[guard]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct GuardTable {
+    pub(super) min_entries: u64,
+    pub(super) max_growth_percent: u64,
+    pub(super) min_size_percent: u64,
+    pub(super) generations: usize,
 }
 
-fn blocked() -> BlockReason {
-    BlockReason::Blocked
-}
-
-/// What a bare name in a list means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum MatchScope {
-    Exact,
-    Subdomains,
+impl Default for GuardTable {
+    fn default() -> Self {
+        let compile::Settings { guards, keep, .. } = compile::Settings::default();
+        Self {
+            min_entries: guards.min_entries,
+            max_growth_percent: guards.max_growth_percent.unwrap_or(0),
+            min_size_percent: guards.min_size_percent.unwrap_or(0),
+            generations: keep,
+        }
+    }
 }
 
 /// `[control]`.
@@ -245,11 +339,14 @@ pub(super) enum MatchScope {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct ControlTable {
     pub(super) listen: SocketAddr,
+    pub(super) allow_clients: Vec<Prefix>,
+    pub(super) hosts: Vec<String>,
 }
 
 impl Default for ControlTable {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9153)) }
+        let control::Settings { listen, allow_clients, hosts } = control::Settings::default();
+        Self { listen, allow_clients: allow_clients.into_iter().map(Prefix).collect(), hosts }
     }
 }
 
@@ -258,7 +355,8 @@ macro_rules! written_as_text {
     ($type:ty) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+                // Read by a visitor, so that a fault is told with its place.
+                deserializer.deserialize_str(TextVisitor(PhantomData))
             }
         }
 
@@ -268,6 +366,20 @@ macro_rules! written_as_text {
             }
         }
     };
+}
+
+struct TextVisitor<T>(PhantomData<T>);
+
+impl<T: FromStr<Err: fmt::Display>> de::Visitor<'_> for TextVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
 }
 
 /// A prefix of addresses, `192.0.2.0/24`, or one address.
@@ -392,6 +504,26 @@ impl FromStr for PlainName {
 impl fmt::Display for PlainName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
+    }
+}
+
+/// An offset from UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Offset(pub(super) UtcOffset);
+
+written_as_text!(Offset);
+
+impl FromStr for Offset {
+    type Err = BadUtcOffset;
+
+    fn from_str(text: &str) -> Result<Self, BadUtcOffset> {
+        text.parse().map(Self)
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

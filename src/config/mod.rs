@@ -3,17 +3,16 @@
 //! Every module owns its settings and their defaults; this one reads the file,
 //! fills them, and says what is wrong by key and line. Nothing below knows it.
 
+mod check;
 mod error;
 mod file;
 mod units;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, fs};
 
-use crate::name::DomainName;
-use crate::policy;
+use crate::{compile, control, front, pipeline, policy};
 
 use error::Document;
 use file::File;
@@ -21,7 +20,7 @@ use file::File;
 pub use error::{ConfigError, Fault};
 pub use file::LogFormat;
 
-/// Where lists are looked for when there is no configuration file.
+/// The folder whose files are the lists when there is no configuration.
 pub const DEFAULT_LISTS: &str = "blocklists";
 
 /// Everything that the program was told, checked.
@@ -29,15 +28,21 @@ pub const DEFAULT_LISTS: &str = "blocklists";
 pub struct Config {
     /// The file it was read from.
     pub path: Option<PathBuf>,
-    /// `[server]`, without what the front takes.
+    /// How the process runs.
     pub server: Server,
-    /// `[protect]` and the TTL of `[sinkhole]`.
+    /// Where queries come in, and whose.
+    pub front: front::Settings,
+    /// How they are answered.
+    pub pipeline: pipeline::Settings,
+    /// What policy knows beside the lists.
     pub policy: policy::Settings,
-    /// `[control]`: where metrics, health and the API are served.
-    pub control: SocketAddr,
+    /// The lists, and how they become a generation.
+    pub compile: compile::Settings,
+    /// Where metrics, health and the API are.
+    pub control: control::Settings,
 }
 
-/// How the program runs.
+/// How the process runs.
 #[derive(Debug, Clone)]
 pub struct Server {
     /// Where everything is kept that must outlive the process.
@@ -54,68 +59,209 @@ pub struct Server {
     pub log_format: LogFormat,
 }
 
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            state_dir: PathBuf::from("/var/lib/qalqan"),
+            user: None,
+            watch: Duration::from_millis(500),
+            drain: Duration::from_secs(5),
+            log: "info".to_owned(),
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
 impl Config {
-    /// Reads the file at `path`, or takes the defaults and the lists in `blocklists/` of the current folder.
+    /// Reads the file at `path`; without one, takes the defaults and the lists in [`DEFAULT_LISTS`] of the current
+    /// folder.
     ///
     /// # Errors
     ///
     /// When the file cannot be read or something in it is wrong; says everything that is.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let Some(path) = path else {
-            return Self::check(File::default(), &Document::new(None, ""), Path::new(""));
-        };
-        let text =
-            fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        let document = Document::new(Some(path), &text);
-        let file = toml::from_str(&text).map_err(|error| ConfigError::Wrong(vec![document.fault_of(&error)]))?;
-        Self::check(file, &document, path.parent().unwrap_or(Path::new("")))
-    }
-
-    fn check(file: File, document: &Document<'_>, base: &Path) -> Result<Self, ConfigError> {
-        let mut faults = Vec::new();
-        let state_dir = match (file.server.state_dir, env::var_os("STATE_DIRECTORY"), env::var_os("XDG_STATE_HOME")) {
-            (Some(dir), ..) => base.join(dir),
-            (None, Some(dir), _) => PathBuf::from(dir),
-            (None, None, Some(dir)) => PathBuf::from(dir).join("qalqan"),
-            (None, None, None) => PathBuf::from("target/qalqan"),
-        };
-        let mut protected: Vec<DomainName> = file.protect.names.into_iter().map(|name| name.0).collect();
-        for (index, name) in file.protect.files.iter().enumerate() {
-            match read_names(&base.join(name)) {
-                Ok(names) => protected.extend(names),
-                Err(message) => faults.push(document.fault(&format!("protect.files[{index}]"), message)),
+        let text = match path {
+            Some(path) => {
+                fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?
             }
+            None => String::new(),
+        };
+        let document = Document::new(path, &text);
+        let mut file: File =
+            toml::from_str(&text).map_err(|error| ConfigError::Wrong(vec![document.fault_of(&error)]))?;
+        let base = path.and_then(Path::parent).unwrap_or(Path::new(""));
+        let state_dir = match file.server.state_dir.take() {
+            Some(dir) => base.join(dir),
+            None => default_state_dir(path.is_some()),
+        };
+        if path.is_none() {
+            file.list = check::lists_in(Path::new(DEFAULT_LISTS));
         }
-        if !faults.is_empty() {
-            return Err(ConfigError::Wrong(faults));
-        }
-        Ok(Self {
-            path: document.file().map(Path::to_owned),
-            server: Server {
-                state_dir,
-                user: file.server.user,
-                watch: file.server.watch.0,
-                drain: file.server.drain.0,
-                log: file.server.log,
-                log_format: file.server.log_format,
-            },
-            policy: policy::Settings { block_ttl: file.sinkhole.ttl.as_seconds(), protected },
-            control: file.control.listen,
-        })
+        check::check(file, &document, base, &state_dir).map_err(ConfigError::Wrong)
     }
 }
 
-/// One name a line; `#` begins a comment.
-fn read_names(path: &Path) -> Result<Vec<DomainName>, String> {
-    let text = fs::read_to_string(path).map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
-    let mut names = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.split('#').next().unwrap_or_default().trim();
-        if !line.is_empty() {
-            let name: file::PlainName =
-                line.parse().map_err(|error| format!("{}:{}: {error}", path.display(), index + 1))?;
-            names.push(name.0);
+/// Where the state is kept when the configuration does not say so: where the service manager or the desktop wants it,
+/// else in the system's place for a server that is configured, and in the build folder for one that is tried out.
+fn default_state_dir(configured: bool) -> PathBuf {
+    let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(dir) = variable("STATE_DIRECTORY") {
+        return dir;
+    }
+    match variable("XDG_STATE_HOME") {
+        Some(dir) => dir.join("qalqan"),
+        None if configured => Server::default().state_dir,
+        None => PathBuf::from("target/qalqan"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::list::{Format, MatchScope, Source};
+    use crate::rule::{Action, BlockReason};
+
+    fn load(text: &str) -> Result<Config, Vec<String>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("q.toml");
+        fs::write(&path, text).unwrap();
+        fs::write(folder.path().join("names.txt"), "one.kz # first\n\n*.two.kz\n").unwrap();
+        fs::write(folder.path().join("bad.txt"), "one.kz\na..b\n").unwrap();
+        match Config::load(Some(&path)) {
+            Ok(config) => Ok(config),
+            Err(ConfigError::Wrong(faults)) => Err(faults
+                .iter()
+                .map(|fault| fault.to_string().replace(&format!("{}/", folder.path().display()), ""))
+                .collect()),
+            Err(other) => panic!("{other}"),
         }
     }
-    Ok(names)
+
+    #[test]
+    fn an_empty_file_means_the_defaults() {
+        let config = load("").unwrap();
+        assert_eq!(config.front, front::Settings::default());
+        assert_eq!(config.pipeline, pipeline::Settings::default());
+        assert_eq!(config.policy, policy::Settings::default());
+        assert_eq!(config.compile, compile::Settings::default());
+        assert_eq!(config.control, control::Settings::default());
+    }
+
+    #[test]
+    fn the_contract_is_read() {
+        let config = load(
+            r#"
+            [server]
+            listen = ["127.0.0.1:5300", "[::1]:5300"]
+            allow-clients = ["127.0.0.0/8", "::1"]
+            state-dir = "state"
+            [cache]
+            max-bytes = "64MiB"
+            serve-stale = 0
+            [sinkhole]
+            ipv4 = "192.0.2.80"
+            ttl = "1m"
+            [protect]
+            names = ["gov.kz."]
+            files = ["names.txt"]
+            [[list]]
+            name = "kz"
+            source = "kz.jsonl"
+            match = "subdomains"
+            wildcard-apex = true
+            action = "nxdomain"
+            ede = "censored"
+            priority = 10
+            [[list]]
+            name = "alias"
+            inline = "ads.example"
+            format = "domains"
+            action = { cname = "block.example" }
+            [[list]]
+            name = "other"
+            inline = "ads.example"
+            cname = "block.example"
+            [control]
+            listen = "127.0.0.1:0"
+            "#,
+        )
+        .unwrap_or_else(|faults| panic!("{faults:#?}"));
+        assert_eq!(config.front.listen.len(), 2);
+        assert!(config.server.state_dir.is_absolute() && config.server.state_dir.ends_with("state"));
+        assert_eq!(config.pipeline.cache.max_bytes, 64 << 20);
+        assert!(config.pipeline.cache.stale.window.is_zero());
+        assert_eq!(config.policy.block_ttl, 60);
+        let names = ["gov.kz", "one.kz", "two.kz"].map(|name| name.parse().unwrap());
+        assert_eq!(config.policy.protected, names);
+        let [kz, alias, other] = &config.compile.lists[..] else { panic!("three lists") };
+        assert!(matches!(&kz.source, Source::File(path) if path.is_absolute()));
+        assert_eq!((kz.match_scope, kz.wildcard_apex, kz.priority), (MatchScope::Subdomains, Some(true), 10));
+        assert_eq!((&kz.action, kz.reason), (&Action::NxDomain, BlockReason::Censored));
+        assert_eq!((alias.format, &alias.action), (Format::Domains, &Action::Cname("block.example".parse().unwrap())));
+        assert_eq!(alias.action, other.action);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_key_and_line() {
+        for (text, expected) in [
+            ("[server]\nlissten = 1", "q.toml:2: server.lissten: there is no such key; the keys here are `listen`,"),
+            ("[servers]", "q.toml:1: servers: there is no such key; the keys here are `server`, "),
+            ("[server]\n\nlisten = \"127.0.0.1:53\"", "q.toml:3: server.listen: invalid type: string"),
+            ("[server]\nlisten = [\"127.0.0.1:53\", \"53\"]", "q.toml:2: server.listen[1]: invalid socket address"),
+            ("[server]\nlisten = []", "q.toml:2: server.listen: there is no address to listen on"),
+            (
+                "[server]\nallow-clients = [\"10.0.0.1/8\"]",
+                "q.toml:2: server.allow-clients[0]: 10.0.0.1/8 has bits set",
+            ),
+            ("[resolver]\nclient-timeout = \"4 parsecs\"", "q.toml:2: resolver.client-timeout: invalid value: string"),
+            ("[resolver]\nmode = \"both\"", "q.toml:2: resolver.mode: unknown variant `both`"),
+            ("[[resolver.forward]]\nzone = \".\"\nto = [\"tls://192.0.2.1\"]", "q.toml:3: resolver.forward[0].to[0]: "),
+            ("[[resolver.forward]]\nzone = \".\"", "q.toml:1: resolver.forward[0]: missing field `to`"),
+            ("[cache]\nmin-ttl = 10\nmax-ttl = 5", "q.toml:2: cache.min-ttl: it is above cache.max-ttl"),
+            ("[protect]\nfiles = [\"bad.txt\"]", "q.toml:2: protect.files[0]: bad.txt:2: \"a..b\" is no name: "),
+            ("[[list]]\nname = \"a\"", "q.toml:1: list[0].source: the list has no source"),
+            ("[[list]]\nsource = \"a\"", "q.toml:1: list[0].name: the list has no name"),
+            (
+                "[[list]]\nname = \"a\"\nsource = \"a\"\n[[list]]\nname=\"a\"\nsource=\"b\"",
+                "q.toml:5: list[1].name: list[0] has",
+            ),
+            (
+                "[[list]]\nname = \"a\"\nsource = \"a\"\nformat = \"zone\"",
+                "q.toml:4: list[0].format: unknown variant `zone`",
+            ),
+            (
+                "[[list]]\nname = \"a\"\nsource = \"a\"\naction = \"kill\"",
+                "q.toml:4: list[0].action: invalid value: string \"kill\"",
+            ),
+            ("[[list]]\nname = \"../a\"\nsource = \"a\"", "q.toml:2: list[0].name: \"../a\" is no name for a list"),
+            ("[[list]]\nname = \"a\"\nsource = \"http://x.example/\"", "q.toml:3: list[0].source: http://x.example/"),
+            ("[server", "q.toml:1: "),
+        ] {
+            let faults = load(text).map(|_| ()).expect_err(text);
+            assert!(faults[0].starts_with(expected), "{text}\n{faults:#?}\nexpected {expected}");
+        }
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let faults =
+            load("[server]\nlisten = []\n[cache]\nmin-ttl = 2\nmax-ttl = 1\n[[list]]\nname = \"x\"").unwrap_err();
+        assert_eq!(faults.len(), 3, "{faults:#?}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let error = Config::load(Some(Path::new("/nowhere/q.toml"))).unwrap_err();
+        assert!(error.to_string().starts_with("/nowhere/q.toml: cannot read the configuration: "), "{error}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_configuration_or_an_error(text in "\\PC*|(\\[\\[?[a-z.]+\\]\\]?\n([a-z-]+ = [\"\\[0-9a-z]+\n)*)*") {
+            let document = Document::new(None, &text);
+            if let Err(error) = toml::from_str::<File>(&text) {
+                let _ = document.fault_of(&error).to_string();
+            }
+        }
+    }
 }

@@ -1,0 +1,257 @@
+//! What takes more than one value to get wrong, and the way from tables to settings.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::error::{Document, Fault};
+use super::file::{self, File, ListTable, PlainName};
+use super::{Config, Server};
+use crate::compile::{self, Guards};
+use crate::list::{Limits, ListSettings, Source};
+use crate::name::DomainName;
+use crate::policy::{self, template};
+use crate::rule::Action;
+use crate::{answer, cache, control, front, pipeline};
+
+/// The longest name of a list.
+const MAX_LIST_NAME: usize = 64;
+
+/// Turns tables into settings, or says everything that is wrong with them.
+pub(super) fn check(file: File, document: &Document<'_>, base: &Path, state_dir: &Path) -> Result<Config, Vec<Fault>> {
+    let mut checker = Checker { document, base, faults: Vec::new() };
+    let config = checker.config(file, state_dir);
+    if checker.faults.is_empty() { Ok(config) } else { Err(checker.faults) }
+}
+
+struct Checker<'c> {
+    document: &'c Document<'c>,
+    /// Where relative paths start.
+    base: &'c Path,
+    faults: Vec<Fault>,
+}
+
+impl Checker<'_> {
+    fn fault(&mut self, key: &str, message: impl Into<String>) {
+        self.faults.push(self.document.fault(key, message));
+    }
+
+    fn config(&mut self, file: File, state_dir: &Path) -> Config {
+        let File { server, limits, resolver, cache, sinkhole, protect, guard, list, control } = file;
+        if server.listen.is_empty() {
+            self.fault(
+                "server.listen",
+                "there is no address to listen on; write at least one, such as \"127.0.0.1:5300\"",
+            );
+        }
+        if server.log.parse::<tracing_subscriber::EnvFilter>().is_err() {
+            self.fault("server.log", format!("{:?} is no filter; write a level such as \"info\"", server.log));
+        }
+        if cache.min_ttl.0 > cache.max_ttl.0 {
+            self.fault("cache.min-ttl", "it is above cache.max-ttl; lower it");
+        }
+        if guard.generations == 0 {
+            self.fault("guard.generations", "the generation in force must be kept; write 1 or more");
+        }
+        let protected = self.protected(protect);
+        let lists = self.lists(list);
+        Config {
+            path: self.document.file().map(Path::to_owned),
+            server: Server {
+                state_dir: state_dir.to_owned(),
+                user: server.user,
+                watch: server.watch.0,
+                drain: server.drain.0,
+                log: server.log,
+                log_format: server.log_format,
+            },
+            front: front::Settings {
+                listen: server.listen,
+                workers: server.workers,
+                admission: front::admission::Settings {
+                    allow: server.allow_clients.into_iter().map(|prefix| prefix.0).collect(),
+                    refuse: server.refuse_clients.into_iter().map(|prefix| prefix.0).collect(),
+                    ignore: server.ignore_clients.into_iter().map(|prefix| prefix.0).collect(),
+                    max_waiting: limits.waiting,
+                    max_waiting_per_client: limits.waiting_per_client,
+                },
+                stream: front::StreamSettings {
+                    max_connections: limits.connections,
+                    max_connections_per_client: limits.connections_per_client,
+                    max_in_flight: limits.queries_per_connection,
+                    idle_timeout: limits.idle_timeout.0,
+                },
+            },
+            pipeline: pipeline::Settings {
+                answer: answer::Settings {
+                    sinkhole_ipv4: sinkhole.ipv4,
+                    sinkhole_ipv6: sinkhole.ipv6,
+                    payload: resolver.edns_payload,
+                    version: Some(server.version).filter(|text| !text.is_empty()),
+                    identity: Some(server.identity).filter(|text| !text.is_empty()),
+                    extended_errors: server.extended_errors,
+                },
+                cache: cache::Settings {
+                    max_bytes: cache.max_bytes.0,
+                    prefetch: cache.prefetch,
+                    min_ttl: cache.min_ttl.as_seconds(),
+                    max_ttl: cache.max_ttl.as_seconds(),
+                    stale: cache::Stale {
+                        window: cache.serve_stale.0,
+                        client_timer: cache.stale_client_timeout.0,
+                        ttl: cache.stale_ttl.as_seconds(),
+                        recheck: cache.stale_recheck.0,
+                    },
+                },
+                patience: pipeline::Patience {
+                    client_timeout: resolver.client_timeout.0,
+                    ..pipeline::Patience::default()
+                },
+                ..pipeline::Settings::default()
+            },
+            policy: policy::Settings { block_ttl: sinkhole.ttl.as_seconds(), protected: protected.clone() },
+            compile: compile::Settings {
+                lists,
+                protected,
+                guards: Guards {
+                    min_entries: guard.min_entries,
+                    max_growth_percent: Some(guard.max_growth_percent).filter(|&percent| percent > 0),
+                    min_size_percent: Some(guard.min_size_percent).filter(|&percent| percent > 0),
+                },
+                keep: guard.generations,
+            },
+            control: control::Settings {
+                listen: control.listen,
+                allow_clients: control.allow_clients.into_iter().map(|prefix| prefix.0).collect(),
+                hosts: control.hosts,
+            },
+        }
+    }
+
+    fn protected(&mut self, table: file::ProtectTable) -> Vec<DomainName> {
+        let mut names: Vec<DomainName> = table.names.into_iter().map(|name| name.0).collect();
+        for (index, file) in table.files.iter().enumerate() {
+            match read_names(&self.base.join(file)) {
+                Ok(more) => names.extend(more),
+                Err(message) => self.fault(&format!("protect.files[{index}]"), message),
+            }
+        }
+        names
+    }
+
+    fn lists(&mut self, tables: Vec<ListTable>) -> Vec<ListSettings> {
+        let mut seen = BTreeMap::new();
+        let mut lists = Vec::new();
+        for (index, table) in tables.into_iter().enumerate() {
+            let key = |field: &str| format!("list[{index}].{field}");
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            if table.name.is_empty() {
+                self.fault(&key("name"), "the list has no name; metrics and reports need one");
+            } else if table.name.len() > MAX_LIST_NAME || table.name.starts_with('.') || !table.name.chars().all(plain)
+            {
+                let message = format!(
+                    "{:?} is no name for a list; write up to {MAX_LIST_NAME} letters, digits, '-', '_' and '.'",
+                    table.name
+                );
+                self.fault(&key("name"), message);
+            } else if let Some(first) = seen.insert(table.name.clone(), index) {
+                self.fault(
+                    &key("name"),
+                    format!("list[{first}] has the name {:?} already; choose another", table.name),
+                );
+            }
+            if let Some(Err(error)) = table.ede_text.as_deref().map(template::check) {
+                self.fault(&key("ede-text"), error.to_string());
+            }
+            if !table.csv_delimiter.is_ascii() || table.csv_delimiter.is_ascii_alphanumeric() {
+                self.fault(&key("csv-delimiter"), "it must be one ASCII character such as \",\" or \";\"");
+            }
+            if table.max_error_percent > 100 {
+                self.fault(&key("max-error-percent"), "it is a share of 100; write a number up to 100");
+            }
+            let source = match (&table.source, &table.inline) {
+                (Some(source), None) => match Source::parse(source, self.base) {
+                    Ok(source) => Some(source),
+                    Err(error) => {
+                        self.fault(&key("source"), error.to_string());
+                        None
+                    }
+                },
+                (None, Some(text)) => Some(Source::Inline(text.clone())),
+                (None, None) => {
+                    self.fault(&key("source"), "the list has no source; write a path, a glob or an https:// URL");
+                    None
+                }
+                (Some(_), Some(_)) => {
+                    self.fault(&key("inline"), "the list has a source already; make another list of it");
+                    None
+                }
+            };
+            lists.extend(source.map(|source| settings(table, source)));
+        }
+        lists
+    }
+}
+
+fn settings(table: ListTable, source: Source) -> ListSettings {
+    ListSettings {
+        name: table.name,
+        source,
+        format: table.format,
+        match_scope: table.match_scope,
+        wildcard_apex: table.wildcard_apex,
+        action: table.cname.map_or(table.action.0, Action::Cname),
+        reason: table.ede,
+        ede_text: table.ede_text,
+        priority: table.priority,
+        shadow: table.shadow,
+        ttl: table.ttl.map(|ttl| ttl.as_seconds()),
+        allow_suffix: table.allow_suffix,
+        hosts_address: table.hosts_ip,
+        csv_delimiter: u8::try_from(table.csv_delimiter).unwrap_or(b','),
+        utc_offset: table.utc_offset.0,
+        limits: Limits {
+            max_bytes: table.max_bytes.0,
+            max_lines: table.max_lines,
+            max_errors: table.max_errors,
+            max_error_percent: table.max_error_percent,
+        },
+        refresh: table.refresh.0,
+        timeout: table.timeout.0,
+    }
+}
+
+/// The lists of a folder, for a start without a configuration: every file but texts about them.
+///
+/// A name there stands for itself and all below it.
+pub(super) fn lists_in(folder: &Path) -> Vec<ListTable> {
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    files.retain(|path| {
+        let about = path.extension().is_some_and(|ending| ending == "md" || ending == "toml");
+        let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+        path.is_file() && !about && !hidden
+    });
+    files.sort();
+    let table = |path: PathBuf| ListTable {
+        name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        source: Some(path.to_string_lossy().into_owned()),
+        match_scope: crate::list::MatchScope::Subdomains,
+        ..ListTable::default()
+    };
+    files.into_iter().map(table).collect()
+}
+
+/// One name a line; `#` begins a comment.
+fn read_names(path: &Path) -> Result<Vec<DomainName>, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
+    let mut names = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if !line.is_empty() {
+            let name: PlainName = line.parse().map_err(|error| format!("{}:{}: {error}", path.display(), index + 1))?;
+            names.push(name.0);
+        }
+    }
+    Ok(names)
+}
