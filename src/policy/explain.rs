@@ -168,9 +168,10 @@ impl Policy {
         let mut found = Vec::new();
         self.candidates(name, qtype, Trigger::Qname, client, now, |candidate| {
             let Candidate { rule, filed, strength, state, .. } = candidate;
-            let list = &self.lists()[rule.list().index()];
             let (outcome, why) = match state {
-                State::Covers if list.shadow => (Outcome::Shadow, "a shadow list decides nothing".to_owned()),
+                State::Covers if self.ranking.is_shadow(&rule) => {
+                    (Outcome::Shadow, "it is a shadow, counted and never obeyed".to_owned())
+                }
                 State::Covers => (Outcome::Outranked, String::new()),
                 State::OtherType => (Outcome::OtherType, format!("it is not for {qtype}")),
                 State::Excepted => (Outcome::Excepted, "it leaves this name alone".to_owned()),

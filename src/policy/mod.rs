@@ -72,7 +72,8 @@ pub struct Policy {
 pub struct Judgement<'p> {
     /// What is to be done.
     pub verdict: Verdict<'p>,
-    /// Shadow lists that would have blocked it if they had been alone.
+    /// Lists whose shadow rules, had they been alone, would have blocked it: shadow lists, and those with single
+    /// entries that are only counted.
     pub shadow: SmallVec<[ListId; 2]>,
     /// A list or an override would have blocked the name, but it is protected.
     pub protected: bool,
@@ -409,7 +410,7 @@ impl<'p> Court<'p> {
     #[inline]
     fn hear(&mut self, candidate: Candidate<'p>, ranking: &Ranking) {
         let Candidate { rule, strength, .. } = candidate;
-        if !ranking.is_shadow(rule.list()) {
+        if !ranking.is_shadow(&rule) {
             // Rules come in a fixed order; the first of equals stays.
             if self.winner.as_ref().is_none_or(|winner| strength < winner.strength) {
                 self.winner = Some(candidate);

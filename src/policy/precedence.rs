@@ -38,9 +38,9 @@ impl Ranking {
         Self((0..lists.len()).map(standing).collect())
     }
 
-    /// Whether matches of `list` are counted and decide nothing.
-    pub(super) fn is_shadow(&self, list: ListId) -> bool {
-        self.0[list.index()].shadow
+    /// Whether matches of `rule` are counted and decide nothing.
+    pub(super) fn is_shadow(&self, rule: &RuleRef<'_>) -> bool {
+        rule.is_shadow() || self.0[rule.list().index()].shadow
     }
 
     /// The strength of a rule that covers a query.

@@ -154,7 +154,7 @@ pub(super) struct RuleRecord {
     pub(super) list: u16,
     /// 0 exact, 1 below, 2 subdomains.
     pub(super) scope: u8,
-    /// Bit 0: important.
+    /// [`RuleRecord::IMPORTANT`], [`RuleRecord::SHADOW`].
     pub(super) flags: u8,
     /// The place of the action in [`Action::LABELS`](crate::rule::Action::LABELS).
     pub(super) action: u8,
@@ -177,8 +177,10 @@ pub(super) struct RuleRecord {
 impl RuleRecord {
     /// Octets of a record.
     pub(super) const LEN: usize = 40;
-    /// Bit of `flags`.
+    /// Bit of `flags`: wins over rules that are not important.
     pub(super) const IMPORTANT: u8 = 1;
+    /// Bit of `flags`: counted, never obeyed.
+    pub(super) const SHADOW: u8 = 2;
 
     pub(super) fn to_bytes(self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];

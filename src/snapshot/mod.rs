@@ -103,6 +103,8 @@ pub struct CompiledRule {
     pub action: Action,
     /// Wins over every rule of its tier that is not important.
     pub important: bool,
+    /// Its matches are counted and block nothing, whatever its list's do.
+    pub shadow: bool,
     /// The query types it is for.
     pub types: TypeFilter,
     /// Names, with all below them, that it leaves alone.
@@ -293,7 +295,8 @@ impl Snapshot {
         let (ends, members) = (&self.file[self.set_ends.clone()], &self.file[self.set_members.clone()]);
         let rules = self.rules.len() / RuleRecord::LEN;
 
-        let whole = ends.len() % 4 == 0 && members.len() % 4 == 0 && self.rules.len() % RuleRecord::LEN == 0;
+        let whole = [(ends.len(), 4), (members.len(), 4), (self.rules.len(), RuleRecord::LEN)];
+        let whole = whole.iter().all(|(len, unit)| len.is_multiple_of(*unit));
         let in_order = numbers(ends).is_sorted() && numbers(ends).next_back().unwrap_or(0) == members.len() / 4;
         let in_bounds = numbers(members).all(|rule| rule < rules);
         (whole && in_order && in_bounds).then_some(()).ok_or("rule sets")
@@ -474,6 +477,7 @@ mod tests {
             scope: Scope::Below,
             action: Action::Records(vec![LocalRecord::a([192, 0, 2, 1].into())]),
             important: true,
+            shadow: true,
             types: TypeFilter::Except(vec![RecordType::AAAA, RecordType::TXT]),
             except: vec![name("a.b.example"), name("c.example")],
             dossier: Some(Box::new(dossier())),
@@ -493,6 +497,7 @@ mod tests {
             ede: Some(BlockReason::Censored),
             issued_at: Some(1),
             expires_at: Some(u64::from(u32::MAX) + 5),
+            extra: [("number".to_owned(), "7".to_owned())].into(),
             ..Dossier::default()
         }
     }
@@ -535,13 +540,18 @@ mod tests {
         assert_eq!(plain.scope(), Scope::Subdomains);
         assert_eq!(plain.action(), ActionRef::Sinkhole);
         assert_eq!(plain.reason(), BlockReason::Blocked);
-        assert!(!plain.is_important() && plain.covers_type(RecordType::AAAA) && plain.dossier().is_none());
+        assert!(
+            !plain.is_important()
+                && !plain.is_shadow()
+                && plain.covers_type(RecordType::AAAA)
+                && plain.dossier().is_none()
+        );
 
         assert_eq!(full.list(), ListId(1));
         assert_eq!(full.scope(), Scope::Below);
         assert_eq!(full.action().to_action(), Action::Records(vec![LocalRecord::a([192, 0, 2, 1].into())]));
         assert_eq!(full.reason(), BlockReason::Censored, "the entry's goes before the list's");
-        assert!(full.is_important());
+        assert!(full.is_important() && full.is_shadow());
         assert!(full.covers_type(RecordType::A) && !full.covers_type(RecordType::TXT));
         assert!(full.excepts(&name("x.c.example")) && !full.excepts(&name("b.example")));
         assert_eq!(full.expires_at(), u64::from(u32::MAX) + 5);

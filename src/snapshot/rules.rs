@@ -9,7 +9,9 @@
 //! | records | for each: type, time to live (all ones: none), length, data |
 //! | types | 1 for "only", 2 for "all but"; the types, two octets each |
 //! | names | wire forms, one behind the other |
-//! | dossier | the fields there are, as bits; for each text the place of its blob, the reason, for each time a `u64` |
+//! | dossier | the fields there are, as bits; for each text the place of its blob, for each time a `u64`, the place of the rest as JSON, the reason |
+
+use std::collections::BTreeMap;
 
 use super::Snapshot;
 use super::layout::{NO_BLOB, RuleRecord, u16_at, u32_at, u64_at};
@@ -212,6 +214,11 @@ fn decode_scope(scope: u8) -> Option<Scope> {
     [Scope::Exact, Scope::Below, Scope::Subdomains].get(usize::from(scope)).copied()
 }
 
+/// Bits of a dossier's first two octets; those of the texts are numbered as [`DossierText`].
+const FIRST_TIME_BIT: usize = 10;
+const EXTRA_BIT: usize = 13;
+const EDE_BIT: usize = 14;
+
 /// A dossier; `text` files a text and says where.
 pub(super) fn encode_dossier(dossier: &Dossier, mut text: impl FnMut(&str) -> u32) -> Vec<u8> {
     let Dossier {
@@ -229,6 +236,7 @@ pub(super) fn encode_dossier(dossier: &Dossier, mut text: impl FnMut(&str) -> u3
         issued_at,
         effective_at,
         expires_at,
+        extra,
     } = dossier;
     let texts = [order_id, authority, legal_basis, category, jurisdiction, reason, contact, lang, source_ref, ede_text];
     let times = [issued_at, effective_at, expires_at];
@@ -243,12 +251,16 @@ pub(super) fn encode_dossier(dossier: &Dossier, mut text: impl FnMut(&str) -> u3
     }
     for (bit, field) in times.into_iter().enumerate() {
         if let Some(time) = field {
-            there |= 1 << (10 + bit);
+            there |= 1 << (FIRST_TIME_BIT + bit);
             fields.extend(time.to_le_bytes());
         }
     }
+    if !extra.is_empty() {
+        there |= 1 << EXTRA_BIT;
+        fields.extend(text(&serde_json::to_string(extra).expect("a map of texts has a JSON form")).to_le_bytes());
+    }
     if let Some(reason) = ede {
-        there |= 1 << 13;
+        there |= 1 << EDE_BIT;
         fields.push(encode_reason(*reason));
     }
     [&there.to_le_bytes()[..], &fields].concat()
@@ -292,13 +304,15 @@ impl<'s> DossierRef<'s> {
 
     /// All of it.
     pub fn to_dossier(self) -> Dossier {
-        let text = |field| self.text(field).map(str::to_owned);
         let there = u16_at(self.encoded, 0).unwrap_or(0);
-        let times_at = 2 + 4 * (there & 0x3ff).count_ones() as usize;
-        let time = |bit: u32| {
-            let before = (there >> 10 & ((1 << bit) - 1)).count_ones() as usize;
-            (there & 1 << (10 + bit) != 0).then(|| u64_at(self.encoded, times_at + 8 * before)).flatten()
-        };
+        let has = |bit: usize| there & 1 << bit != 0;
+        let before = |bit: usize| (there & ((1 << bit) - 1)).count_ones() as usize;
+        let times_at = 2 + 4 * before(FIRST_TIME_BIT);
+        let time_at = |bit| times_at + 8 * (before(bit) - before(FIRST_TIME_BIT));
+
+        let text = |field| self.text(field).map(str::to_owned);
+        let time = |bit| if has(bit) { u64_at(self.encoded, time_at(bit)) } else { None };
+        let extra = || serde_json::from_slice(self.snapshot.blob(u32_at(self.encoded, time_at(EXTRA_BIT))?)?).ok();
         let ede = || REASONS.get(usize::from(*self.encoded.last()?)).copied();
         Dossier {
             order_id: text(DossierText::OrderId),
@@ -310,11 +324,12 @@ impl<'s> DossierRef<'s> {
             contact: text(DossierText::Contact),
             lang: text(DossierText::Lang),
             source_ref: text(DossierText::SourceRef),
-            ede: (there & 1 << 13 != 0).then(ede).flatten(),
+            ede: if has(EDE_BIT) { ede() } else { None },
             ede_text: text(DossierText::EdeText),
-            issued_at: time(0),
-            effective_at: time(1),
-            expires_at: time(2),
+            issued_at: time(FIRST_TIME_BIT),
+            effective_at: time(FIRST_TIME_BIT + 1),
+            expires_at: time(FIRST_TIME_BIT + 2),
+            extra: if has(EXTRA_BIT) { extra().unwrap_or_default() } else { BTreeMap::new() },
         }
     }
 }
@@ -365,6 +380,12 @@ impl<'s> RuleRef<'s> {
     #[inline]
     pub fn is_important(self) -> bool {
         self.record.flags & RuleRecord::IMPORTANT != 0
+    }
+
+    /// Whether its matches are counted and block nothing.
+    #[inline]
+    pub fn is_shadow(self) -> bool {
+        self.record.flags & RuleRecord::SHADOW != 0
     }
 
     /// Whether its action is [`Action::Allow`].

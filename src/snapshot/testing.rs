@@ -18,6 +18,7 @@ pub(crate) fn compiled(list: ListId, rule: Rule) -> CompiledRule {
         scope: rule.scope,
         action: rule.action.unwrap_or(crate::rule::Action::Sinkhole),
         important: rule.important,
+        shadow: rule.shadow,
         types: rule.types,
         except: rule.except,
         dossier: rule.dossier,

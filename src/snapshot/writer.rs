@@ -152,7 +152,8 @@ impl Writer {
         RuleRecord {
             list: rule.list.0,
             scope: rules::encode_scope(rule.scope),
-            flags: if rule.important { RuleRecord::IMPORTANT } else { 0 },
+            flags: if rule.important { RuleRecord::IMPORTANT } else { 0 }
+                | if rule.shadow { RuleRecord::SHADOW } else { 0 },
             action: rule.action.index() as u8,
             reason: reason.map_or(0, rules::encode_reason),
             payload: file(payload),
