@@ -246,6 +246,156 @@ fn read_record(message: &[u8], owner: usize, section: Section) -> Result<RecordV
     })
 }
 
+/// A query, understood and still in its message. Class and names are the caller's to judge.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'m> {
+    /// The header as sent.
+    pub header: Header,
+    /// The question as sent, letters' case included: name, type, class. A reply repeats it.
+    pub question: &'m [u8],
+    /// The name asked for.
+    pub name: &'m Name,
+    /// The type asked for.
+    pub qtype: RecordType,
+    /// The class asked for.
+    pub class: Class,
+    /// What the client says by EDNS; `None` when it speaks none.
+    pub edns: Option<Edns>,
+}
+
+/// What a client says in its OPT record (RFC 6891, section 6.1.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edns {
+    /// The longest datagram that it takes, as written.
+    pub payload: u16,
+    /// The version it speaks; only 0 exists.
+    pub version: u8,
+    /// It wants DNSSEC records (DO, RFC 3225).
+    pub dnssec_ok: bool,
+    /// It asks for the server's identity (RFC 5001).
+    pub nsid: bool,
+    /// It asks how long it may keep the connection (RFC 7828).
+    pub keepalive: bool,
+    /// It pads its queries and wants padded replies (RFC 7830).
+    pub padding: bool,
+    /// It sends a cookie (RFC 7873).
+    pub cookie: bool,
+}
+
+/// The option codes of EDNS that are known here.
+#[allow(missing_docs)]
+pub mod option {
+    pub const NSID: u16 = 3;
+    pub const COOKIE: u16 = 10;
+    pub const KEEPALIVE: u16 = 11;
+    pub const PADDING: u16 = 12;
+    pub const EXTENDED_ERROR: u16 = 15;
+}
+
+/// The bytes are not a query that could be answered in substance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// There is not even a header: nobody to answer.
+    #[error("the message is shorter than a header")]
+    Short,
+    /// It is a response: answering it could begin a loop.
+    #[error("the message is a response")]
+    Response,
+    /// Its sender is to be told this code.
+    #[error("the query deserves response code {}", .rcode.0)]
+    Faulty {
+        /// The header as sent.
+        header: Header,
+        /// FORMERR, or NOTIMP for another opcode than QUERY.
+        rcode: Rcode,
+    },
+}
+
+impl<'m> Request<'m> {
+    /// Reads a query; `buffer` takes its name in lower case. Allocates nothing.
+    ///
+    /// As strict as other resolvers are: exactly one question, nothing in the answer and authority sections, at most
+    /// one OPT record, which must be well formed to its last option. Other additional records (TSIG) and octets behind
+    /// the message are passed over.
+    ///
+    /// # Errors
+    ///
+    /// When there is nothing to answer, or only with an error code.
+    pub fn read(message: &'m [u8], buffer: &'m mut [u8; MAX_NAME_LEN]) -> Result<Self, RequestError> {
+        let header = Header::read(message).map_err(|Malformed| RequestError::Short)?;
+        if header.has(Header::QR) {
+            return Err(RequestError::Response);
+        }
+        let faulty = |rcode| RequestError::Faulty { header, rcode };
+        if header.opcode() != 0 {
+            return Err(faulty(Rcode::NOTIMP));
+        }
+        let [questions, answers, authorities, additionals] = header.counts;
+        if (questions, answers, authorities) != (1, 0, 0) {
+            return Err(faulty(Rcode::FORMERR));
+        }
+        Self::read_sections(message, header, additionals, buffer).map_err(|Malformed| faulty(Rcode::FORMERR))
+    }
+
+    fn read_sections(
+        message: &'m [u8],
+        header: Header,
+        additionals: u16,
+        buffer: &'m mut [u8; MAX_NAME_LEN],
+    ) -> Result<Self, Malformed> {
+        // A pointer in the first name could only point into the header.
+        let (name, at) = read_name_into(message, HEADER_LEN, buffer)?;
+        let (qtype, class) = (RecordType(word(message, at)?), Class(word(message, at + 2)?));
+        let question = &message[HEADER_LEN..at + 4];
+        let mut at = at + 4;
+        let mut edns = None;
+        for _ in 0..additionals {
+            let record = read_record(message, at, Section::Additional)?;
+            if record.rtype == RecordType::OPT {
+                let has_root_owner = message[at] == 0;
+                if edns.is_some() || !has_root_owner {
+                    return Err(Malformed);
+                }
+                edns = Some(Edns::read(&record, record.data(message))?);
+            }
+            at = record.end();
+        }
+        Ok(Self { header, question, name, qtype, class, edns })
+    }
+}
+
+impl Edns {
+    /// The DO bit in the TTL field of an OPT record.
+    pub const DO: u32 = 0x8000;
+
+    fn read(record: &RecordView, mut options: &[u8]) -> Result<Self, Malformed> {
+        let mut edns = Self {
+            payload: record.class.0,
+            version: (record.ttl >> 16) as u8,
+            dnssec_ok: record.ttl & Self::DO != 0,
+            nsid: false,
+            keepalive: false,
+            padding: false,
+            cookie: false,
+        };
+        while let Some((head, rest)) = options.split_first_chunk::<4>() {
+            let [code, len] = [[head[0], head[1]], [head[2], head[3]]].map(u16::from_be_bytes);
+            let (value, rest) = rest.split_at_checked(usize::from(len)).ok_or(Malformed)?;
+            match code {
+                option::NSID => edns.nsid = true,
+                option::KEEPALIVE => edns.keepalive = true,
+                option::PADDING => edns.padding = true,
+                // RFC 7873, section 5.2.2.
+                option::COOKIE if !matches!(value.len(), 8 | 16..=40) => return Err(Malformed),
+                option::COOKIE => edns.cookie = true,
+                _ => {}
+            }
+            options = rest;
+        }
+        if options.is_empty() { Ok(edns) } else { Err(Malformed) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,6 +411,80 @@ mod tests {
         assert_eq!(read_name(&message, 31), Err(Malformed), "a pointer forward");
     }
 
+    fn query(name: &str, additionals: &[&[u8]]) -> Vec<u8> {
+        let mut message =
+            Header { id: 7, flags: Header::RD, counts: [1, 0, 0, additionals.len() as u16] }.to_bytes().to_vec();
+        message.extend(name.parse::<DomainName>().unwrap().as_wire());
+        message.extend([0, 1, 0, 1]);
+        additionals.iter().for_each(|record| message.extend(*record));
+        message
+    }
+
+    const OPT: &[u8] = b"\0\0\x29\x10\0\0\0\x80\0\0\0";
+
+    #[test]
+    fn a_query_is_read_to_its_last_option() {
+        let mut message =
+            query("www.example.kz", &[b"\0\0\x29\x04\xd0\0\0\x80\0\0\x14\0\x03\0\0\0\x0a\0\x08abcdefgh\0\x0b\0\0"]);
+        message[13] = b'W';
+        let mut buffer = [0; MAX_NAME_LEN];
+        let request = Request::read(&message, &mut buffer).unwrap();
+        assert_eq!(request.name.to_string(), "www.example.kz");
+        assert_eq!(request.question, b"\x03Www\x07example\x02kz\0\0\x01\0\x01");
+        assert_eq!((request.qtype, request.class), (RecordType::A, Class::IN));
+        let edns = request.edns.unwrap();
+        assert_eq!((edns.payload, edns.version, edns.dnssec_ok), (1232, 0, true));
+        assert!(edns.nsid && edns.cookie && edns.keepalive && !edns.padding);
+    }
+
+    #[test]
+    fn what_is_no_good_query_is_told_so_or_met_with_silence() {
+        let plain = query("a.kz", &[]);
+        let with = |at: usize, octet: u8| {
+            let mut message = plain.clone();
+            message[at] = octet;
+            message
+        };
+        let faulty = |message: &[u8]| match Request::read(message, &mut [0; MAX_NAME_LEN]) {
+            Err(RequestError::Faulty { rcode, .. }) => Ok(Some(rcode)),
+            Err(other) => Err(other),
+            Ok(_) => Ok(None),
+        };
+        let long_name = format!("{}.kz", ["a"; 126].join("."));
+        for (what, message, expected) in [
+            ("a plain query", plain.clone(), Ok(None)),
+            ("octets behind it", [plain.clone(), vec![1, 2, 3]].concat(), Ok(None)),
+            ("TC set", with(2, 0x03), Ok(None)),
+            ("nothing", vec![], Err(RequestError::Short)),
+            ("eleven octets", plain[..11].to_vec(), Err(RequestError::Short)),
+            ("a response", with(2, 0x81), Err(RequestError::Response)),
+            ("opcode NOTIFY", with(2, 0x20), Ok(Some(Rcode::NOTIMP))),
+            ("opcode UPDATE", with(2, 0x28), Ok(Some(Rcode::NOTIMP))),
+            ("no question", with(5, 0), Ok(Some(Rcode::FORMERR))),
+            ("two questions", with(5, 2), Ok(Some(Rcode::FORMERR))),
+            ("an answer", with(7, 1), Ok(Some(Rcode::FORMERR))),
+            ("an authority", with(9, 1), Ok(Some(Rcode::FORMERR))),
+            ("an additional record that is not there", with(11, 1), Ok(Some(Rcode::FORMERR))),
+            ("65,535 additional records", [&with(11, 0xff)[..], &OPT[..3]].concat(), Ok(Some(Rcode::FORMERR))),
+            ("a header alone", plain[..12].to_vec(), Ok(Some(Rcode::FORMERR))),
+            ("a cut question", plain[..plain.len() - 1].to_vec(), Ok(Some(Rcode::FORMERR))),
+            ("a pointer as name", [&plain[..12], b"\xc0\x0c\0\x01\0\x01"].concat(), Ok(Some(Rcode::FORMERR))),
+            ("a name of 255 octets", query(&long_name[..251], &[]), Ok(None)),
+            ("an OPT", query("a.kz", &[OPT]), Ok(None)),
+            ("two OPTs", query("a.kz", &[OPT, OPT]), Ok(Some(Rcode::FORMERR))),
+            ("an OPT below a name", query("a.kz", &[&[&b"\x01a"[..], OPT].concat()]), Ok(Some(Rcode::FORMERR))),
+            ("a cut option", query("a.kz", &[b"\0\0\x29\x10\0\0\0\0\0\0\x03\0\x03\0"]), Ok(Some(Rcode::FORMERR))),
+            (
+                "a cookie of nine octets",
+                query("a.kz", &[b"\0\0\x29\x10\0\0\0\0\0\0\x0d\0\x0a\0\x09123456789"]),
+                Ok(Some(Rcode::FORMERR)),
+            ),
+            ("a TSIG, which is not looked at", query("a.kz", &[b"\0\0\xfa\0\xff\0\0\0\0\0\x01x"]), Ok(None)),
+        ] {
+            assert_eq!(faulty(&message), expected, "{what}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_walked_to_an_end(octets in proptest::collection::vec(any::<u8>(), 0..600)) {
@@ -272,6 +496,19 @@ mod tests {
                 let _ = read_name(&octets, at);
                 let _ = skip_name(&octets, at);
             }
+        }
+
+        #[test]
+        fn any_bytes_are_a_request_or_an_error(
+            octets in proptest::collection::vec(any::<u8>(), 0..200),
+            tail in proptest::collection::vec(any::<u8>(), 0..100),
+            additionals in 0..4u8,
+        ) {
+            let _ = Request::read(&octets, &mut [0; MAX_NAME_LEN]);
+            let mut message = query("a.kz", &[]);
+            message[11] = additionals;
+            message.extend(tail);
+            let _ = Request::read(&message, &mut [0; MAX_NAME_LEN]);
         }
     }
 }
