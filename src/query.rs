@@ -154,6 +154,11 @@ impl Transport {
     pub fn is_datagram(self) -> bool {
         self == Self::Udp
     }
+
+    /// Whether nobody on the way can read what is said.
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, Self::Tls | Self::Https | Self::Quic)
+    }
 }
 
 /// Who asks.

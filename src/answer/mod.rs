@@ -1,6 +1,20 @@
 //! Replies: blocked forms, errors, Extended DNS Errors, EDNS, truncation.
+//!
+//! Every reply is written once, straight into the buffer it is sent from, by a
+//! [`Writer`]; the answers of the cache are copied there whole.
+
+mod blocked;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use crate::cache::{Entry, Lifetime};
+use crate::policy::Hit;
+use crate::query::{Class, Rcode, RecordType, Transport};
+use crate::recursor::Security;
+use crate::wire::{Edns, HEADER_LEN, Header, Request, Section, option};
+
+pub use blocked::{Form, blocked, redirected};
 
 /// How replies look.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,7 +23,7 @@ pub struct Settings {
     pub sinkhole_ipv4: Ipv4Addr,
     /// The same for IPv6.
     pub sinkhole_ipv6: Ipv6Addr,
-    /// The longest datagram that we send and say that we take (RFC 9715 says 1400 at most; flag day 2020 says 1232).
+    /// The longest datagram that we send, and say that we take: 1232 fits every path (DNS flag day 2020).
     pub payload: u16,
     /// What `version.bind` and `version.server` in class CH answer; `None` refuses.
     pub version: Option<String>,
@@ -17,6 +31,8 @@ pub struct Settings {
     pub identity: Option<String>,
     /// Extended DNS Errors are sent to those who speak EDNS (RFC 8914).
     pub extended_errors: bool,
+    /// How long a stream may say nothing, for those who ask (RFC 7828).
+    pub keepalive: Duration,
 }
 
 impl Default for Settings {
@@ -28,6 +44,275 @@ impl Default for Settings {
             version: Some(concat!("qalqan ", env!("CARGO_PKG_VERSION")).to_owned()),
             identity: None,
             extended_errors: true,
+            keepalive: Duration::from_secs(30),
         }
     }
+}
+
+/// What a reply repeats of its query, or depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'q> {
+    /// The query's header.
+    pub header: Header,
+    /// The question as sent; empty when it could not be read.
+    pub question: &'q [u8],
+    /// What the client says by EDNS.
+    pub edns: Option<Edns>,
+    /// How the query came.
+    pub transport: Transport,
+}
+
+impl<'q> Asked<'q> {
+    /// A query that was understood.
+    pub fn new(request: &Request<'q>, transport: Transport) -> Self {
+        Self { header: request.header, question: request.question, edns: request.edns, transport }
+    }
+
+    /// A query of which only the header is of use.
+    pub fn unread(header: Header, transport: Transport) -> Self {
+        Self { header, question: &[], edns: None, transport }
+    }
+
+    /// The longest reply that may be sent (RFC 6891, section 6.2.5).
+    fn limit(&self, settings: &Settings) -> usize {
+        match self.edns {
+            _ if !self.transport.is_datagram() => usize::from(u16::MAX),
+            Some(edns) => usize::from(edns.payload.min(settings.payload).max(512)),
+            None => 512,
+        }
+    }
+}
+
+/// The longest EXTRA-TEXT that a rule gives.
+const MAX_TEXT: usize = 400;
+
+/// Extended DNS Errors on their way into a reply.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Errors<'e> {
+    /// One to be written.
+    first: Option<(u16, &'e str)>,
+    /// More, written as EDNS options.
+    rest: &'e [u8],
+}
+
+impl<'e> Errors<'e> {
+    /// None.
+    pub const NONE: Self = Self { first: None, rest: &[] };
+
+    /// One, with a text or an empty one.
+    pub fn one(code: u16, text: &'e str) -> Self {
+        Self { first: Some((code, text)), rest: &[] }
+    }
+
+    /// Those that an answer was kept with, behind one that says how it was come by.
+    pub fn kept(entry: &'e Entry, first: Option<u16>) -> Self {
+        Self { first: first.map(|code| (code, "")), rest: entry.errors() }
+    }
+
+    /// The reason that a rule gives, with its text.
+    fn of_hit(hit: &Hit<'_>, text: &'e mut [u8; MAX_TEXT]) -> Self {
+        hit.reason.code().map_or(Self::NONE, |code| Self::one(code, hit.ede_text(text)))
+    }
+
+    /// The code of the first.
+    fn code(self) -> Option<u16> {
+        let of_rest = || Some(u16::from_be_bytes(*self.rest.get(4..)?.first_chunk()?));
+        self.first.map(|(code, _)| code).or_else(of_rest)
+    }
+
+    fn write(self, reply: &mut Vec<u8>) {
+        if let Some((code, text)) = self.first {
+            write_words(reply, &[option::EXTENDED_ERROR, 2 + text.len() as u16, code]);
+            reply.extend_from_slice(text.as_bytes());
+        }
+        reply.extend_from_slice(self.rest);
+    }
+
+    /// The first without its text: what is left when room is short.
+    fn brief(self) -> Self {
+        Self { first: self.code().map(|code| (code, "")), rest: &[] }
+    }
+}
+
+/// A reply in the making: header, question, records, then OPT.
+pub struct Writer<'a> {
+    settings: &'a Settings,
+    asked: Asked<'a>,
+    header: Header,
+    reply: &'a mut Vec<u8>,
+}
+
+/// What became of a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// The response code.
+    pub rcode: Rcode,
+    /// The first Extended DNS Error that it carries.
+    pub ede: Option<u16>,
+}
+
+/// The owner name of most records: a pointer to the name in the question.
+const QUESTION_NAME: [u8; 2] = [0xc0, HEADER_LEN as u8];
+
+impl<'a> Writer<'a> {
+    /// Begins with the question. What `reply` holds is thrown away.
+    pub fn new(settings: &'a Settings, asked: Asked<'a>, rcode: Rcode, reply: &'a mut Vec<u8>) -> Self {
+        reply.clear();
+        reply.extend_from_slice(&[0; HEADER_LEN]);
+        reply.extend_from_slice(asked.question);
+        let repeated = asked.header.flags & (Header::OPCODE_MASK | Header::RD | Header::CD);
+        let header = Header {
+            id: asked.header.id,
+            flags: Header::QR | Header::RA | repeated | rcode.0 & 0x000f,
+            counts: [u16::from(!asked.question.is_empty()), 0, 0, 0],
+        };
+        Self { settings, asked, header, reply }
+    }
+
+    /// Begins with an answer that has been kept.
+    pub fn with_entry(
+        settings: &'a Settings,
+        asked: Asked<'a>,
+        entry: &Entry,
+        lifetime: Lifetime,
+        reply: &'a mut Vec<u8>,
+    ) -> Self {
+        let mut writer = Self::new(settings, asked, entry.rcode(), reply);
+        // The question stays as it is written now, in the client's own letters' case: that may be its protection
+        // against forgery (0x20).
+        entry.write_records(writer.reply, lifetime);
+        writer.header.counts = entry.counts();
+        writer.mark_authentic(entry);
+        writer
+    }
+
+    /// Sets AD when the answer is proven and the client would understand (RFC 6840, section 5.7).
+    fn mark_authentic(&mut self, entry: &Entry) {
+        let asked = self.asked.header.has(Header::AD) || self.asked.edns.is_some_and(|edns| edns.dnssec_ok);
+        if asked && entry.security() == Security::Secure {
+            self.header.flags |= Header::AD;
+        }
+    }
+
+    /// Appends a record of class IN; records must come section by section.
+    fn record(&mut self, section: Section, owner: &[u8], rtype: RecordType, ttl: u32, data: &[&[u8]]) {
+        self.reply.extend_from_slice(owner);
+        write_words(self.reply, &[rtype.0, Class::IN.0, (ttl >> 16) as u16, ttl as u16]);
+        write_words(self.reply, &[data.iter().map(|part| part.len()).sum::<usize>() as u16]);
+        data.iter().for_each(|part| self.reply.extend_from_slice(part));
+        self.header.counts[1 + section as usize] += 1;
+    }
+
+    /// Appends a record of the name in the question to the answer section.
+    fn answer(&mut self, rtype: RecordType, ttl: u32, data: &[u8]) {
+        self.record(Section::Answer, &QUESTION_NAME, rtype, ttl, &[data]);
+    }
+
+    /// Whether there is no record so far.
+    fn is_empty(&self) -> bool {
+        self.header.counts[1..] == [0; 3]
+    }
+
+    /// Says that the name or the type does not exist, for how long (RFC 2308, section 3). The name itself plays the
+    /// zone, since which zone it is in is not known.
+    fn denial(&mut self, ttl: u32) {
+        let numbers = [1, 3600, 1200, 604_800, ttl].map(u32::to_be_bytes);
+        let data: &[&[u8]] = &[&QUESTION_NAME, b"\x06nobody\x07invalid\0", numbers.as_flattened()];
+        self.record(Section::Authority, &QUESTION_NAME, RecordType::SOA, ttl, data);
+    }
+
+    /// Ends the reply: OPT for those who speak EDNS, and TC in place of what does not fit.
+    ///
+    /// When room is short, the texts of `errors` go first. Then all records go: a part of a set of records would be
+    /// taken for the whole by some, and who asked comes again by TCP (RFC 2181, section 9).
+    pub fn finish(mut self, errors: Errors<'_>) -> Written {
+        let limit = self.asked.limit(self.settings);
+        let end = self.reply.len();
+        self.write_opt(errors);
+        if self.reply.len() > limit {
+            self.reply.truncate(end);
+            self.write_opt(errors.brief());
+        }
+        if self.reply.len() > limit {
+            self.reply.truncate(HEADER_LEN + self.asked.question.len());
+            self.header.flags |= Header::TC;
+            self.header.counts = [self.header.counts[0], 0, 0, 0];
+            self.write_opt(errors.brief());
+        }
+        self.header.counts[3] += u16::from(self.asked.edns.is_some());
+        self.reply[..HEADER_LEN].copy_from_slice(&self.header.to_bytes());
+        let ede = errors.code().filter(|_| self.asked.edns.is_some() && self.settings.extended_errors);
+        Written { rcode: self.header.rcode(), ede }
+    }
+
+    fn write_opt(&mut self, errors: Errors<'_>) {
+        let Some(edns) = self.asked.edns else { return };
+        let reply = &mut *self.reply;
+        let flags = if edns.dnssec_ok { Edns::DO as u16 } else { 0 };
+        let upper_rcode = if edns.version > 0 { Rcode::BADVERS.0 >> 4 } else { 0 };
+        reply.push(0);
+        write_words(reply, &[RecordType::OPT.0, self.settings.payload, upper_rcode << 8, flags, 0]);
+        let options = reply.len();
+        if self.settings.extended_errors {
+            errors.write(reply);
+        }
+        if let Some(identity) = self.settings.identity.as_deref().filter(|_| edns.nsid) {
+            write_words(reply, &[option::NSID, identity.len() as u16]);
+            reply.extend_from_slice(identity.as_bytes());
+        }
+        if edns.keepalive && matches!(self.asked.transport, Transport::Tcp | Transport::Tls) {
+            let tenths = self.settings.keepalive.as_millis() / 100;
+            write_words(reply, &[option::KEEPALIVE, 2, tenths.try_into().unwrap_or(u16::MAX)]);
+        }
+        if edns.padding && self.asked.transport.is_encrypted() {
+            let len = (reply.len() + 4).next_multiple_of(PADDED_BLOCK) - reply.len() - 4;
+            write_words(reply, &[option::PADDING, len as u16]);
+            reply.resize(reply.len() + len, 0);
+        }
+        let len = (reply.len() - options) as u16;
+        reply[options - 2..options].copy_from_slice(&len.to_be_bytes());
+    }
+}
+
+/// The block that encrypted replies are padded to (RFC 8467, section 4.1).
+const PADDED_BLOCK: usize = 468;
+
+fn write_words(reply: &mut Vec<u8>, words: &[u16]) {
+    words.iter().for_each(|word| reply.extend_from_slice(&word.to_be_bytes()));
+}
+
+/// A reply without records.
+pub fn error(settings: &Settings, asked: Asked<'_>, rcode: Rcode, errors: Errors<'_>, reply: &mut Vec<u8>) -> Written {
+    Writer::new(settings, asked, rcode, reply).finish(errors)
+}
+
+/// The reply to a client of a later EDNS than ours (RFC 6891, section 6.1.3).
+pub fn bad_version(settings: &Settings, asked: Asked<'_>, reply: &mut Vec<u8>) -> Written {
+    Writer::new(settings, asked, Rcode::NOERROR, reply).finish(Errors::NONE);
+    Written { rcode: Rcode::BADVERS, ede: None }
+}
+
+/// The reply in class CH, in which servers speak of themselves (RFC 4892).
+pub fn chaos(settings: &Settings, asked: Asked<'_>, request: &Request<'_>, reply: &mut Vec<u8>) -> Written {
+    let text = match request.name.as_wire() {
+        b"\x07version\x04bind\0" | b"\x07version\x06server\0" => settings.version.as_deref(),
+        b"\x08hostname\x04bind\0" | b"\x02id\x06server\0" => settings.identity.as_deref(),
+        _ => None,
+    };
+    let Some(text) = text.filter(|_| matches!(request.qtype, RecordType::TXT | RecordType::ANY)) else {
+        return error(settings, asked, Rcode::REFUSED, Errors::NONE, reply);
+    };
+    let text = &text.as_bytes()[..text.floor_char_boundary(255)];
+    let mut writer = Writer::new(settings, asked, Rcode::NOERROR, reply);
+    writer.record(Section::Answer, &QUESTION_NAME, RecordType::TXT, 0, &[&[text.len() as u8], text]);
+    let class = HEADER_LEN + asked.question.len() + QUESTION_NAME.len() + 2;
+    writer.reply[class..class + 2].copy_from_slice(&Class::CH.0.to_be_bytes());
+    writer.finish(Errors::NONE)
+}
+
+/// The reply to a question for every type, when nobody shall be asked (RFC 8482, section 4.2).
+pub fn minimal_any(settings: &Settings, asked: Asked<'_>, reply: &mut Vec<u8>) -> Written {
+    let mut writer = Writer::new(settings, asked, Rcode::NOERROR, reply);
+    writer.record(Section::Answer, &QUESTION_NAME, RecordType::HINFO, 3789, &[b"\x07RFC8482\0"]);
+    writer.finish(Errors::NONE)
 }

@@ -90,6 +90,7 @@ impl Checker<'_> {
                     version: Some(server.version).filter(|text| !text.is_empty()),
                     identity: Some(server.identity).filter(|text| !text.is_empty()),
                     extended_errors: server.extended_errors,
+                    keepalive: limits.idle_timeout.0,
                 },
                 cache: cache::Settings {
                     max_bytes: cache.max_bytes.0,

@@ -1,0 +1,116 @@
+//! The forms of a blocked answer, one for each action.
+
+use smallvec::{SmallVec, smallvec};
+
+use crate::cache::{Entry, Lifetime};
+use crate::name::{DomainName, Name};
+use crate::policy::{ActionRef, Hit};
+use crate::query::{Rcode, RecordType};
+use crate::recursor::message::{self, RrSet};
+use crate::wire::{Header, Malformed};
+
+use super::{Asked, Errors, MAX_TEXT, Settings, Writer, Written};
+
+/// What becomes of a query that a rule blocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Form {
+    /// The reply is written.
+    Written(Written),
+    /// It gets no reply.
+    Silence,
+    /// It is answered with an alias to this name and what the world says about that; see [`redirected`].
+    Alias(DomainName),
+    /// It goes on as if no rule had matched: the client has come by a stream, as it was told.
+    Pass,
+}
+
+/// Writes the reply that the action of `hit` asks for, for a question about `name`.
+pub fn blocked(
+    settings: &Settings,
+    asked: Asked<'_>,
+    name: &Name,
+    qtype: RecordType,
+    hit: &Hit<'_>,
+    reply: &mut Vec<u8>,
+) -> Form {
+    let rcode = match hit.action {
+        ActionRef::NxDomain => Rcode::NXDOMAIN,
+        ActionRef::Refused => Rcode::REFUSED,
+        _ => Rcode::NOERROR,
+    };
+    let mut writer = Writer::new(settings, asked, rcode, reply);
+    match (hit.action, qtype) {
+        (ActionRef::Sinkhole, RecordType::A) => writer.answer(qtype, hit.ttl, &settings.sinkhole_ipv4.octets()),
+        (ActionRef::Sinkhole, RecordType::AAAA) => writer.answer(qtype, hit.ttl, &settings.sinkhole_ipv6.octets()),
+        (ActionRef::Sinkhole | ActionRef::NxDomain | ActionRef::NoData, _) => writer.denial(hit.ttl),
+        (ActionRef::Refused, _) => {}
+        (ActionRef::Drop, _) => {
+            reply.clear();
+            return Form::Silence;
+        }
+        (ActionRef::Truncate, _) if asked.transport.is_datagram() => writer.header.flags |= Header::TC,
+        (ActionRef::Truncate | ActionRef::Allow, _) => return Form::Pass,
+        (ActionRef::Cname(target), _) => match alias_target(name, target) {
+            Some(target) if qtype == RecordType::CNAME => writer.answer(qtype, hit.ttl, target.as_wire()),
+            Some(target) => return Form::Alias(target),
+            // As for a DNAME whose substitution does not fit (RFC 6672, section 2.2).
+            None => writer.header.flags |= Rcode::YXDOMAIN.0,
+        },
+        (ActionRef::Records(records), _) => {
+            for record in records.iter().filter(|record| qtype == record.rtype || qtype == RecordType::ANY) {
+                writer.answer(record.rtype, record.ttl.unwrap_or(hit.ttl), record.rdata);
+            }
+            let alias = records.iter().find(|record| record.rtype == RecordType::CNAME);
+            match alias.and_then(|alias| DomainName::from_wire(alias.rdata).ok()) {
+                Some(target) if writer.is_empty() => return Form::Alias(target),
+                _ if writer.is_empty() => writer.denial(hit.ttl),
+                _ => {}
+            }
+        }
+    }
+    let mut text = [0; MAX_TEXT];
+    Form::Written(writer.finish(Errors::of_hit(hit, &mut text)))
+}
+
+/// The name that an alias leads to; `*.garden.example` stands for the query name below `garden.example`, as in RPZ.
+fn alias_target(name: &Name, target: &Name) -> Option<DomainName> {
+    match target.as_wire().strip_prefix(b"\x01*") {
+        Some(ending) => name.with_suffix_replaced(Name::root(), Name::from_wire(ending).ok()?).ok(),
+        None => Some(target.to_owned()),
+    }
+}
+
+/// Writes the reply of [`Form::Alias`]: a CNAME record to `target`, then what the world said about `target`.
+///
+/// # Errors
+///
+/// When what the world said cannot be read.
+pub fn redirected(
+    settings: &Settings,
+    asked: Asked<'_>,
+    (name, qtype): (&Name, RecordType),
+    (hit, target): (&Hit<'_>, &Name),
+    (entry, lifetime): (&Entry, Lifetime),
+    reply: &mut Vec<u8>,
+) -> Result<Written, Malformed> {
+    let mut found = message::parse(entry.message())?;
+    for set in found.answer.iter_mut().chain(&mut found.authority) {
+        set.ttl = lifetime.of(set.ttl);
+    }
+    let alias = RrSet {
+        name: name.to_owned(),
+        rtype: RecordType::CNAME,
+        ttl: hit.ttl,
+        rdata: smallvec![target.as_wire().into()],
+        signatures: SmallVec::new(),
+    };
+    // Nothing is signed below an alias of our own.
+    let answer = std::iter::once(&alias).chain(&found.answer);
+    let octets = message::write_answer((name, qtype), entry.rcode(), answer, found.authority.iter(), false);
+
+    let mut writer = Writer::new(settings, asked, entry.rcode(), reply);
+    writer.header.counts = Header::read(&octets)?.counts;
+    writer.reply.extend_from_slice(octets.get(writer.reply.len()..).ok_or(Malformed)?);
+    let mut text = [0; MAX_TEXT];
+    Ok(writer.finish(Errors::of_hit(hit, &mut text)))
+}
