@@ -4,19 +4,27 @@
 //! received the query; [`Pipeline::ask`] does the rest. Neither counts or logs:
 //! an [`Outcome`] says what happened, and the front hands it to a [`Recorder`].
 
+mod world;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
-use crate::answer;
-use crate::cache;
+use crate::answer::{self, Asked, Errors, Form, Writer, Written};
+use crate::cache::{self, Cache, Entry, Found, Key, Lifetime};
 use crate::clock::{Clock, Now};
-use crate::name::Name;
-use crate::policy::{Policy, Trigger};
-use crate::query::{Client, Rcode, RecordType, Transport};
+use crate::filter;
+use crate::name::{DomainName, MAX_NAME_LEN, Name};
+use crate::policy::{Hit, Policy, Trigger, Verdict};
+use crate::query::{Class, Client, ExtendedError, Question, Rcode, RecordType, Transport};
 use crate::recursor::{Security, Upstream};
 use crate::rule::ListId;
+use crate::wire::{Edns, Header, Request, RequestError};
+
+use world::World;
 
 /// What the pipeline must be told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -82,8 +90,20 @@ pub enum Step {
 /// A query that waits for the world.
 #[derive(Debug)]
 pub struct Pending {
-    /// Who asks.
-    pub client: Client,
+    client: Client,
+    header: Header,
+    /// As sent.
+    question: SmallVec<[u8; 64]>,
+    edns: Option<Edns>,
+    /// What the world is to be asked.
+    subject: Question,
+    /// A rule redirects the name in the question.
+    is_redirected: bool,
+    /// A rule lets the name in the question pass, and with it all of its answer.
+    is_allowed: bool,
+    in_force: Arc<InForce>,
+    now: Now,
+    outcome: Outcome,
 }
 
 /// What happened to a query. Nothing in it names the client or what was asked.
@@ -109,7 +129,7 @@ pub struct Outcome {
     pub security: Option<Security>,
     /// The first Extended DNS Error of the reply.
     pub ede: Option<u16>,
-    /// Why nothing was sent, when nothing was.
+    /// Why the query was not served, when it was not.
     pub dropped: Option<DropReason>,
 }
 
@@ -198,62 +218,486 @@ pub trait Recorder: Send + Sync + 'static {
 /// The stages of an answer, in their order.
 pub struct Pipeline {
     settings: Settings,
-    upstream: Arc<dyn Upstream>,
-    clock: Clock,
+    policy: ArcSwap<InForce>,
+    world: Arc<World>,
+}
+
+/// A policy, and the how manieth it is.
+#[derive(Debug)]
+struct InForce {
+    policy: Arc<Policy>,
+    number: u32,
+}
+
+/// A query on its way: what its stages need to know.
+#[derive(Clone, Copy)]
+struct Query<'q> {
+    asked: Asked<'q>,
+    name: &'q Name,
+    qtype: RecordType,
+    client: Client,
+    is_allowed: bool,
+    in_force: &'q Arc<InForce>,
+    now: Now,
+}
+
+/// An answer that is to be sent, and how it was come by.
+struct Served {
+    entry: Arc<Entry>,
+    source: Source,
+    lifetime: Lifetime,
+    /// The Extended DNS Error that says so, ahead of those of the answer.
+    error: Option<u16>,
+}
+
+/// Why there is nothing to send.
+enum Unserved {
+    /// Too much is being asked already.
+    Overload,
+    /// The client would not wait any longer, or the resolver has failed.
+    NoAnswer,
 }
 
 impl Pipeline {
     /// Puts the stages together. Must be called within a tokio runtime, on which it asks the world.
     pub fn new(settings: Settings, upstream: Arc<dyn Upstream>, policy: Policy, clock: Clock) -> Arc<Self> {
-        let _ = policy;
-        Arc::new(Self { settings, upstream, clock })
+        let cache = Cache::new(settings.cache.clone());
+        let world = World::new(cache, clock, upstream, settings.patience.max_in_flight);
+        let policy = ArcSwap::from_pointee(InForce { policy: Arc::new(policy), number: 1 });
+        Arc::new(Self { settings, policy, world })
     }
 
     /// Answers one query without waiting, or says that the world must be asked.
     ///
+    /// The order of the stages is what the product does, so it is written out here and nowhere else. Runs on the
+    /// receiving thread: no await, no lock that is held for long, and no allocation but for a query that must wait.
     /// `reply` is cleared, then holds the reply.
     pub fn answer(&self, request: &[u8], client: Client, now: Now, reply: &mut Vec<u8>) -> Step {
-        let _ = (request, client, now, &self.settings);
-        reply.clear();
-        Step::Drop(DropReason::Malformed)
+        let mut buffer = [0; MAX_NAME_LEN];
+        let request = match Request::read(request, &mut buffer) {
+            Ok(request) => request,
+            Err(error) => return self.turn_away(error, client, reply),
+        };
+        let mut outcome = Outcome::new(client, request.qtype);
+        let asked = Asked::new(&request, client.transport);
+        if let Some(written) = self.answer_in_person(asked, &request, reply) {
+            return Step::Done(outcome.end(Source::Local, written));
+        }
+
+        // One view of the lists for the whole query, even if a reload lands in the middle of it.
+        let in_force = self.policy.load();
+        let (name, qtype) = (request.name, request.qtype);
+        let mut query = Query { asked, name, qtype, client, is_allowed: false, in_force: &in_force, now };
+        let judgement = in_force.policy.judge(name, qtype, Trigger::Qname, client.ip(), now);
+        outcome.note(judgement.protected, &judgement.shadow);
+        match judgement.verdict {
+            Verdict::Pass => {}
+            Verdict::Allow(hit) => {
+                outcome.hit = Some(Match::of(&hit));
+                query.is_allowed = true;
+            }
+            Verdict::Block(hit) => match self.block(&query, &hit, &mut outcome, reply) {
+                Form::Written(_) | Form::Silence => return Step::Done(outcome),
+                Form::Alias(_) => return Step::Ask(Box::new(Pending::new(&query, true, outcome))),
+                Form::Pass => {}
+            },
+        }
+
+        let settings = &self.settings;
+        if qtype == RecordType::ANY && settings.any == AnyQueries::Minimal {
+            return Step::Done(outcome.end(Source::Local, answer::minimal_any(&settings.answer, asked, reply)));
+        }
+        let recursive = asked.header.has(Header::RD);
+        if !recursive && settings.non_recursive == NonRecursive::Refuse {
+            return Step::Done(outcome.end(Source::Error, self.refuse_recursion(asked, reply)));
+        }
+
+        // The cache lies below the filter: it keeps what the world said, and each hit is judged by the lists of today.
+        let served = match self.world.cache.find(query.key(), now) {
+            Some(Found::Fresh { entry, wants_refresh }) => {
+                outcome.lookup = Lookup::Hit;
+                if wants_refresh {
+                    self.world.ask(&query.subject());
+                }
+                Some(Served::cached(entry, now))
+            }
+            Some(Found::Stale(entry)) => {
+                outcome.lookup = Lookup::Stale;
+                self.without_waiting(&query, entry, recursive)
+            }
+            None => {
+                outcome.lookup = Lookup::Miss;
+                None
+            }
+        };
+        match served {
+            Some(served) => match self.deliver(&query, &served, &mut outcome, reply) {
+                None => Step::Done(outcome),
+                Some(_) => Step::Ask(Box::new(Pending::new(&query, false, outcome))),
+            },
+            None if !recursive => Step::Done(outcome.end(Source::Error, self.refuse_recursion(asked, reply))),
+            None => Step::Ask(Box::new(Pending::new(&query, false, outcome))),
+        }
     }
 
-    /// Asks the world what [`answer`](Self::answer) could not find, and writes the reply.
+    /// Asks the world what [`answer`](Self::answer) could not find, keeps it, and judges it the same way.
+    ///
+    /// Ends within [`Patience::client_timeout`]. Writes the reply; an empty one is not sent.
     pub async fn ask(&self, pending: Box<Pending>, reply: &mut Vec<u8>) -> Outcome {
-        let _ = (pending, reply, &self.upstream, &self.clock);
-        unimplemented!()
+        let deadline = Instant::now() + self.settings.patience.client_timeout;
+        let query = pending.query();
+        let mut outcome = pending.outcome.clone();
+        let policy = &pending.in_force.policy;
+
+        if pending.is_redirected {
+            let judgement = policy.judge(query.name, query.qtype, Trigger::Qname, query.client.ip(), query.now);
+            if let Verdict::Block(hit) = judgement.verdict
+                && let Form::Alias(target) = self.block(&query, &hit, &mut outcome, reply)
+            {
+                self.redirect(&query, (&hit, &target), deadline, &mut outcome, reply).await;
+                return outcome;
+            }
+        }
+        match self.obtain(&pending.subject, deadline).await {
+            Ok(served) => {
+                if let Some((hit, target)) = self.deliver(&query, &served, &mut outcome, reply) {
+                    self.redirect(&query, (&hit, &target), deadline, &mut outcome, reply).await;
+                }
+                outcome
+            }
+            Err(reason) => self.give_up(query.asked, reason, outcome, reply),
+        }
     }
 
     /// Both in one, for whoever has no thread to spare: `None` when there is nothing to send.
     pub async fn handle(&self, request: &[u8], client: Client) -> Option<Vec<u8>> {
         let mut reply = Vec::new();
-        if let Step::Ask(pending) = self.answer(request, client, self.clock.now(), &mut reply) {
+        if let Step::Ask(pending) = self.answer(request, client, self.world.clock.now(), &mut reply) {
             self.ask(pending, &mut reply).await;
         }
         (!reply.is_empty()).then_some(reply)
     }
 
+    /// Tells a client that is not served so: REFUSED, with the reason (RFC 8914, section 4.19).
+    pub fn prohibit(&self, request: &[u8], client: Client, reply: &mut Vec<u8>) -> Step {
+        match Request::read(request, &mut [0; MAX_NAME_LEN]) {
+            Ok(request) => {
+                let asked = Asked::new(&request, client.transport);
+                let errors = Errors::one(ExtendedError::PROHIBITED, "");
+                let written = answer::error(&self.settings.answer, asked, Rcode::REFUSED, errors, reply);
+                Step::Done(Outcome::new(client, request.qtype).end(Source::Error, written))
+            }
+            Err(error) => self.turn_away(error, client, reply),
+        }
+    }
+
+    /// Tells a client that its query cannot be asked now, because too much is waiting.
+    pub fn shed(&self, pending: Box<Pending>, reply: &mut Vec<u8>) -> Outcome {
+        let outcome = pending.outcome.clone();
+        self.give_up(pending.query().asked, Unserved::Overload, outcome, reply)
+    }
+
     /// Puts another policy in force; queries under way end with the one that they began with.
     pub fn replace_policy(&self, policy: Policy) {
-        let _ = policy;
+        let policy = Arc::new(policy);
+        self.policy.rcu(|old| InForce { policy: policy.clone(), number: old.number.wrapping_add(1) });
     }
 
     /// The policy in force.
     pub fn policy(&self) -> Arc<Policy> {
-        Arc::new(Policy::unfiltered())
+        self.policy.load().policy.clone()
     }
 
     /// Forgets what the cache has of `name`, with `below` also of all names below it, and says how many answers.
     pub fn flush(&self, name: &Name, below: bool) -> usize {
-        let _ = (name, below);
-        0
+        self.world.cache.flush(name, below)
     }
 
     /// How full the cache is.
     pub fn cache_statistics(&self) -> cache::Statistics {
-        cache::Statistics::default()
+        self.world.cache.statistics()
+    }
+
+    /// What time the pipeline believes it is.
+    pub fn now(&self) -> Now {
+        self.world.clock.now()
     }
 
     /// Waits until nothing is being asked of the world any more.
-    pub async fn drain(&self) {}
+    pub async fn drain(&self) {
+        self.world.drain().await;
+    }
+
+    /// Meets what is no query with an error code or with silence.
+    fn turn_away(&self, error: RequestError, client: Client, reply: &mut Vec<u8>) -> Step {
+        reply.clear();
+        match error {
+            RequestError::Short => Step::Drop(DropReason::Malformed),
+            RequestError::Response => Step::Drop(DropReason::Response),
+            RequestError::Faulty { header, rcode } => {
+                let asked = Asked::unread(header, client.transport);
+                let written = answer::error(&self.settings.answer, asked, rcode, Errors::NONE, reply);
+                Step::Done(Outcome::new(client, RecordType(0)).end(Source::Error, written))
+            }
+        }
+    }
+
+    /// Answers what is not a question about the names of the Internet.
+    fn answer_in_person(&self, asked: Asked<'_>, request: &Request<'_>, reply: &mut Vec<u8>) -> Option<Written> {
+        let settings = &self.settings.answer;
+        if asked.edns.is_some_and(|edns| edns.version > 0) {
+            return Some(answer::bad_version(settings, asked, reply));
+        }
+        let rcode = match (request.class, request.qtype) {
+            (Class::CH, _) => return Some(answer::chaos(settings, asked, request, reply)),
+            (Class::IN, RecordType::AXFR | RecordType::IXFR) => Rcode::REFUSED,
+            // What is no type of data cannot be asked for (RFC 6895, section 3.1).
+            (Class::IN, RecordType::OPT | RecordType::MAILA | RecordType::MAILB) => Rcode::FORMERR,
+            (Class::IN, RecordType(128..=250)) => Rcode::FORMERR,
+            (Class::IN, _) => return None,
+            _ => Rcode::REFUSED,
+        };
+        let errors = Errors::one(ExtendedError::NOT_SUPPORTED, "");
+        Some(answer::error(settings, asked, rcode, errors, reply))
+    }
+
+    /// Tells a client that it must set RD (RFC 8914, section 4.21).
+    fn refuse_recursion(&self, asked: Asked<'_>, reply: &mut Vec<u8>) -> Written {
+        let errors = Errors::one(ExtendedError::NOT_AUTHORITATIVE, "");
+        answer::error(&self.settings.answer, asked, Rcode::REFUSED, errors, reply)
+    }
+
+    /// Does what a blocking rule says.
+    fn block(&self, query: &Query<'_>, hit: &Hit<'_>, outcome: &mut Outcome, reply: &mut Vec<u8>) -> Form {
+        outcome.hit = Some(Match::of(hit));
+        let form = answer::blocked(&self.settings.answer, query.asked, query.name, query.qtype, hit, reply);
+        match form {
+            Form::Written(written) => outcome.set(Source::Policy, written),
+            Form::Silence => {
+                outcome.source = Source::Policy;
+                outcome.dropped = Some(DropReason::Policy);
+            }
+            Form::Alias(_) | Form::Pass => {}
+        }
+        form
+    }
+
+    /// Judges an answer and writes the reply, or says where a rule redirects the client because of the answer.
+    fn deliver<'q>(
+        &self,
+        query: &Query<'q>,
+        served: &Served,
+        outcome: &mut Outcome,
+        reply: &mut Vec<u8>,
+    ) -> Option<(Hit<'q>, DomainName)> {
+        let Query { in_force, now, .. } = *query;
+        let entry = &*served.entry;
+        if entry.leads_on() && !query.is_allowed && !entry.has_passed(in_force.number, now) {
+            let question = (query.name, query.qtype);
+            let findings = filter::judge(&in_force.policy, entry.message(), question, query.client.ip(), now);
+            outcome.note(findings.protected, &findings.shadow);
+            if let Verdict::Block(hit) = findings.verdict {
+                match self.block(query, &hit, outcome, reply) {
+                    Form::Written(_) | Form::Silence => return None,
+                    Form::Alias(target) => return Some((hit, target)),
+                    Form::Pass => {}
+                }
+            } else if findings.shadow.is_empty() && !findings.protected {
+                entry.mark_passed(in_force.number, now);
+            }
+        }
+        let writer = Writer::with_entry(&self.settings.answer, query.asked, entry, served.lifetime, reply);
+        outcome.security = Some(entry.security());
+        outcome.set(served.source, writer.finish(Errors::kept(entry, served.error)));
+        None
+    }
+
+    /// Answers with an alias of a rule's, and with what the world says about its target, which is not judged.
+    async fn redirect(
+        &self,
+        query: &Query<'_>,
+        (hit, target): (&Hit<'_>, &DomainName),
+        deadline: Instant,
+        outcome: &mut Outcome,
+        reply: &mut Vec<u8>,
+    ) {
+        let subject = Question { name: target.clone(), dnssec_ok: false, ..query.subject() };
+        let settings = &self.settings.answer;
+        let question = (query.name, query.qtype);
+        let written = match self.obtain(&subject, deadline).await {
+            Ok(Served { entry, lifetime, .. }) => {
+                answer::redirected(settings, query.asked, question, (hit, target), (&entry, lifetime), reply).ok()
+            }
+            Err(_) => None,
+        };
+        let failed = || answer::error(settings, query.asked, Rcode::SERVFAIL, Errors::NONE, reply);
+        outcome.set(Source::Policy, written.unwrap_or_else(failed));
+    }
+
+    /// The answer to `subject`: from the cache, from the world, or from the cache past its time.
+    async fn obtain(&self, subject: &Question, deadline: Instant) -> Result<Served, Unserved> {
+        let stale = match self.world.cache.find(Key::from(subject), self.now()) {
+            // It has come meanwhile.
+            Some(Found::Fresh { entry, .. }) => return Ok(Served::cached(entry, self.now())),
+            Some(Found::Stale(entry)) => Some(entry),
+            None => None,
+        };
+        let Some(landing) = self.world.ask(subject) else {
+            return stale.map(|entry| self.stale(entry)).ok_or(Unserved::Overload);
+        };
+        // Who can be helped otherwise need not wait to the end (RFC 8767, section 5).
+        let patience = stale.as_ref().map(|_| Instant::now() + self.settings.cache.stale.client_timer);
+        let until = patience.map_or(deadline, |patience| patience.min(deadline));
+        let landed = tokio::time::timeout_at(until, landing.entry()).await.ok().flatten();
+        match (landed, stale) {
+            (Some(entry), Some(stale)) if !entry.is_answer() && entry.security() != Security::Bogus => {
+                Ok(self.stale(stale))
+            }
+            (Some(entry), _) => {
+                Ok(Served { entry, source: Source::Upstream, lifetime: Lifetime::After(0), error: None })
+            }
+            (None, Some(stale)) => Ok(self.stale(stale)),
+            (None, None) => Err(Unserved::NoAnswer),
+        }
+    }
+
+    /// An answer past its time that is sent at once: to those who cannot wait, and when waiting has been in vain.
+    fn without_waiting(&self, query: &Query<'_>, entry: Arc<Entry>, recursive: bool) -> Option<Served> {
+        let in_vain = entry.has_failed_lately(query.now);
+        if recursive && !in_vain && !self.settings.cache.stale.client_timer.is_zero() {
+            return None;
+        }
+        if !in_vain {
+            self.world.ask(&query.subject());
+        }
+        Some(self.stale(entry))
+    }
+
+    fn stale(&self, entry: Arc<Entry>) -> Served {
+        let error = match entry.rcode() {
+            Rcode::NXDOMAIN => ExtendedError::STALE_NXDOMAIN,
+            _ => ExtendedError::STALE_ANSWER,
+        };
+        let lifetime = Lifetime::Stale(self.settings.cache.stale.ttl);
+        Served { entry, source: Source::Stale, lifetime, error: Some(error) }
+    }
+
+    /// SERVFAIL, and why.
+    fn give_up(&self, asked: Asked<'_>, reason: Unserved, mut outcome: Outcome, reply: &mut Vec<u8>) -> Outcome {
+        let errors = match reason {
+            Unserved::Overload => {
+                outcome.dropped = Some(DropReason::Overload);
+                Errors::one(ExtendedError::NETWORK_ERROR, "too many queries are waiting")
+            }
+            Unserved::NoAnswer => Errors::one(ExtendedError::NO_REACHABLE_AUTHORITY, "no answer in time"),
+        };
+        let written = answer::error(&self.settings.answer, asked, Rcode::SERVFAIL, errors, reply);
+        outcome.end(Source::Error, written)
+    }
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline").field("settings", &self.settings).field("cache", &self.world.cache).finish()
+    }
+}
+
+impl Pending {
+    fn new(query: &Query<'_>, is_redirected: bool, outcome: Outcome) -> Self {
+        Self {
+            client: query.client,
+            header: query.asked.header,
+            question: SmallVec::from_slice(query.asked.question),
+            edns: query.asked.edns,
+            subject: query.subject(),
+            is_redirected,
+            is_allowed: query.is_allowed,
+            in_force: query.in_force.clone(),
+            now: query.now,
+            outcome,
+        }
+    }
+
+    /// Who asks.
+    pub fn client(&self) -> Client {
+        self.client
+    }
+
+    fn query(&self) -> Query<'_> {
+        let Self { client, header, edns, subject, is_allowed, in_force, now, .. } = self;
+        Query {
+            asked: Asked { header: *header, question: &self.question, edns: *edns, transport: client.transport },
+            name: &subject.name,
+            qtype: subject.qtype,
+            client: *client,
+            is_allowed: *is_allowed,
+            in_force,
+            now: *now,
+        }
+    }
+}
+
+impl<'q> Query<'q> {
+    fn key(&self) -> Key<'q> {
+        Key {
+            name: self.name,
+            qtype: self.qtype,
+            dnssec_ok: self.asked.edns.is_some_and(|edns| edns.dnssec_ok),
+            checking_disabled: self.asked.header.has(Header::CD),
+        }
+    }
+
+    fn subject(&self) -> Question {
+        let Key { name, qtype, dnssec_ok, checking_disabled } = self.key();
+        Question { name: name.to_owned(), qtype, dnssec_ok, checking_disabled }
+    }
+}
+
+impl Served {
+    fn cached(entry: Arc<Entry>, now: Now) -> Self {
+        let error = (!entry.is_answer()).then_some(ExtendedError::CACHED_ERROR);
+        Self { source: Source::Cache, lifetime: Lifetime::After(entry.age(now)), error, entry }
+    }
+}
+
+impl Outcome {
+    fn new(client: Client, qtype: RecordType) -> Self {
+        Self {
+            transport: client.transport,
+            qtype,
+            source: Source::Error,
+            rcode: Rcode::NOERROR,
+            hit: None,
+            shadow: SmallVec::new(),
+            protected: false,
+            lookup: Lookup::None,
+            security: None,
+            ede: None,
+            dropped: None,
+        }
+    }
+
+    fn note(&mut self, protected: bool, shadow: &[ListId]) {
+        self.protected |= protected;
+        for list in shadow {
+            if !self.shadow.contains(list) {
+                self.shadow.push(*list);
+            }
+        }
+    }
+
+    fn set(&mut self, source: Source, Written { rcode, ede }: Written) {
+        (self.source, self.rcode, self.ede) = (source, rcode, ede);
+    }
+
+    fn end(mut self, source: Source, written: Written) -> Self {
+        self.set(source, written);
+        self
+    }
+}
+
+impl Match {
+    fn of(hit: &Hit<'_>) -> Self {
+        Self { list: hit.list, action: hit.action.index(), trigger: hit.trigger }
+    }
 }
