@@ -174,28 +174,14 @@ impl TrustAnchors {
                 words.extend(word.split(['(', ')']).filter(|part| !part.is_empty()));
             }
             if depth == 0 && !words.is_empty() && !words[0].starts_with('$') {
-                self.read_record(&words).map_err(|problem| AnchorError { line: begin, problem })?;
+                let record = read_record(&words).map_err(|problem| AnchorError { line: begin, problem })?;
+                if let Some(Record { owner, rtype, rdata, .. }) = record {
+                    self.insert(&owner, rtype, rdata);
+                }
             }
         }
         if depth > 0 {
             return Err(AnchorError { line: begin, problem: "a parenthesis is not closed" });
-        }
-        Ok(())
-    }
-
-    /// Reads owner, TTL and class if they are there, type, and data.
-    fn read_record(&mut self, words: &[&str]) -> Result<(), &'static str> {
-        let (owner, rest) = words.split_first().ok_or("there is no owner")?;
-        let owner: DomainName = owner.parse().map_err(|_| "the owner is not a domain name")?;
-        let is_prefix =
-            |word: &&&str| word.eq_ignore_ascii_case("IN") || word.starts_with(|c: char| c.is_ascii_digit());
-        let prefix = rest.iter().take(2).take_while(is_prefix).count();
-        let (rtype, data) = rest[prefix..].split_first().ok_or("there is no record type; write DS or DNSKEY")?;
-        let rtype: RecordType = rtype.parse().map_err(|_| "the record type is unknown; write DS or DNSKEY")?;
-        match rtype {
-            RecordType::DS => self.insert(&owner, rtype, read_ds(data).ok_or(BAD_DS)?),
-            RecordType::DNSKEY => self.insert(&owner, rtype, read_dnskey(data).ok_or(BAD_DNSKEY)?),
-            _ => {}
         }
         Ok(())
     }
@@ -249,6 +235,31 @@ impl TrustAnchors {
 
 const BAD_DS: &str = "the DS record cannot be read; write key tag, algorithm, digest type and digest in hex";
 const BAD_DNSKEY: &str = "the DNSKEY record cannot be read; write flags, protocol, algorithm and key in base 64";
+
+/// A DS or DNSKEY record as written in a zone file.
+pub(super) struct Record {
+    pub(super) owner: DomainName,
+    pub(super) ttl: Option<u32>,
+    pub(super) rtype: RecordType,
+    pub(super) rdata: Rdata,
+}
+
+/// Reads owner, TTL and class if they are there, type, and data. A record of another type is `None`.
+pub(super) fn read_record(words: &[&str]) -> Result<Option<Record>, &'static str> {
+    let (owner, rest) = words.split_first().ok_or("there is no owner")?;
+    let owner: DomainName = owner.parse().map_err(|_| "the owner is not a domain name")?;
+    let is_ttl = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
+    let prefix = rest.iter().take(2).take_while(|word| word.eq_ignore_ascii_case("IN") || is_ttl(word)).count();
+    let ttl = rest[..prefix].iter().find(|word| is_ttl(word)).and_then(|word| word.parse().ok());
+    let (rtype, data) = rest[prefix..].split_first().ok_or("there is no record type; write DS or DNSKEY")?;
+    let rtype: RecordType = rtype.parse().map_err(|_| "the record type is unknown; write DS or DNSKEY")?;
+    let rdata = match rtype {
+        RecordType::DS => read_ds(data).ok_or(BAD_DS)?,
+        RecordType::DNSKEY => read_dnskey(data).ok_or(BAD_DNSKEY)?,
+        _ => return Ok(None),
+    };
+    Ok(Some(Record { owner, ttl, rtype, rdata }))
+}
 
 fn supported(anchor: &Anchor, algorithms: &dyn Algorithms) -> bool {
     let mut ds = anchor.ds.iter().filter_map(|rdata| Ds::parse(rdata));
@@ -324,4 +335,102 @@ pub fn decode_base64(text: &str) -> Option<Vec<u8>> {
         }
     }
     Some(octets)
+}
+
+/// Base 64 with padding (RFC 4648, section 4).
+pub(super) fn encode_base64(octets: &[u8]) -> String {
+    let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(octets.len().div_ceil(3) * 4);
+    for three in octets.chunks(3) {
+        let bits = (0..3).fold(0u32, |bits, place| bits << 8 | u32::from(three.get(place).copied().unwrap_or(0)));
+        for place in 0..4 {
+            let digit = digits[(bits >> (18 - 6 * place) & 63) as usize];
+            text.push(if place <= three.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recursor::dnssec::StandardAlgorithms;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_roots_keys_are_built_in() {
+        let anchors = TrustAnchors::built_in();
+        let mut tags: Vec<u16> = anchors.of(Name::root()).unwrap().key_tags().collect();
+        tags.sort_unstable();
+        assert_eq!(tags, [20326, 38696]);
+        assert_eq!(anchors.unsupported(&StandardAlgorithms::default()).count(), 0);
+    }
+
+    #[test]
+    fn anchors_are_read_in_every_form_they_are_handed_round_in() {
+        let key = "AwEAAaz/tAm8yTn4Mfeh5eyI96WSVexTBAvk";
+        for text in [
+            format!("kz. 3600 IN DNSKEY 257 3 8 {key} ; id = 1"),
+            format!("kz IN 3600 DNSKEY 257 3 RSASHA256 ( {}\n  {} )\n", &key[..10], &key[10..]),
+            format!("; comment\n$TTL 5\n kz.\tdnskey 257 3 8 {key}\nkz. IN NS ns.kz."),
+            format!("trust-anchors {{\n  kz initial-key 257 3 8 \"{key}\";\n}};\n"),
+            format!("managed-keys {{ \"kz.\" initial-key 257 3 8\n\"{}\n {}\"; }};", &key[..10], &key[10..]),
+            format!("trusted-keys {{ // old\n# older\n kz. 257 3 8 \"{key}\"; }};"),
+        ] {
+            let anchors = TrustAnchors::parse(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let anchor = anchors.of(&"kz".parse::<DomainName>().unwrap()).unwrap_or_else(|| panic!("{text}"));
+            let expected = [&[1, 1, 3, 8], &decode_base64(key).unwrap()[..]].concat();
+            assert_eq!((anchor.keys.len(), &*anchor.keys[0]), (1, &expected[..]), "{text}");
+        }
+        let ds = "trust-anchors { . static-ds 20326 8 2 \"E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D\"; };";
+        assert_eq!(TrustAnchors::parse(ds).unwrap().of(Name::root()).unwrap().ds.len(), 1);
+    }
+
+    #[test]
+    fn an_anchor_that_cannot_be_read_is_named_by_its_line() {
+        for (text, line) in [
+            ("\nkz. IN DS 1 8 2 zz", 2),
+            ("kz. IN DS 1 8 2 abc", 1),
+            ("kz. IN DNSKEY 257 3 8 !", 1),
+            ("kz. IN DNSKEY 257 3", 1),
+            ("kz. IN", 1),
+            ("; x\n\nkz. IN BOGUS 1", 3),
+            ("kz. IN DNSKEY 257 3 8 (\nAwEAAaz/", 1),
+            ("trust-anchors {\n kz initial-key 257 3 8 \"?\";\n};", 2),
+        ] {
+            assert_eq!(TrustAnchors::parse(text).map_err(|error| error.line), Err(line), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_closest_anchor_decides() {
+        let mut anchors = TrustAnchors::built_in();
+        let name = |text: &str| text.parse::<DomainName>().unwrap();
+        anchors.distrust(&name("kz"));
+        anchors.set(&name("gov.kz"), Anchor { ds: vec![Box::from([0, 1, 8, 2, 9])], keys: vec![] });
+        assert!(matches!(anchors.governing(&name("com")), Governor::Anchor(zone, _) if zone.is_root()));
+        assert_eq!(anchors.governing(&name("www.kz")), Governor::Negative);
+        assert!(
+            matches!(anchors.governing(&name("www.gov.kz")), Governor::Anchor(zone, _) if *zone == *name("gov.kz"))
+        );
+    }
+
+    #[test]
+    fn anchors_of_unknown_algorithms_are_found() {
+        let anchors = TrustAnchors::parse("kz. IN DS 1 200 2 aa\ncom. IN DS 1 8 200 aa\norg. IN DS 1 8 2 aa").unwrap();
+        assert_eq!(anchors.unsupported(&StandardAlgorithms::default()).count(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "[a-zA-Z0-9 .;(){}\"/+=\n\t-]{0,200}", word in 0..4usize) {
+            let head = ["", ". IN DNSKEY 257 3 8 ", "trust-anchors {", ". DS 1 8 2 "][word];
+            let _ = TrustAnchors::parse(&format!("{head}{text}"));
+        }
+
+        #[test]
+        fn base_64_is_undone(octets in proptest::collection::vec(any::<u8>(), 0..80)) {
+            prop_assert_eq!(decode_base64(&encode_base64(&octets)), Some(octets));
+        }
+    }
 }

@@ -376,14 +376,15 @@ impl Chain<'_> {
         let keys: Vec<Dnskey<'_>> = set.rdata.iter().filter_map(|rdata| Dnskey::parse(rdata)).collect();
 
         let mut not_for_zones = false;
-        let mut entry_points = Vec::new();
+        // A key that is an anchor may have signed the set and not be in it any more.
+        let mut entry_points: Vec<Dnskey<'_>> =
+            anchors.iter().filter_map(|rdata| Dnskey::parse(rdata)).filter(Dnskey::may_sign).collect();
         for key in &keys {
             let tag = key.key_tag();
             let candidates = ds.iter().filter(|ds| {
                 (sha1_counts || ds.digest_type != 1) && ds.key_tag == tag && ds.algorithm == key.algorithm
             });
-            let entry = anchors.iter().any(|anchor| **anchor == *key.rdata)
-                || candidates.take(FINGERPRINTS_PER_KEY).any(|ds| self.is_fingerprint(ds, zone, key));
+            let entry = candidates.take(FINGERPRINTS_PER_KEY).any(|ds| self.is_fingerprint(ds, zone, key));
             if entry && key.may_sign() {
                 entry_points.push(*key);
             }

@@ -215,7 +215,7 @@ impl Fetch for World {
         self.fetched.fetch_add(1, Ordering::Relaxed);
         let replies = self.replies.get(&(name.to_owned(), rtype));
         let reply = replies.and_then(|replies| match attempt {
-            Attempt::First => replies.first(),
+            Attempt::First | Attempt::Fresh => replies.first(),
             Attempt::Again => replies.last().filter(|_| replies.len() > 1),
         });
         let reply = reply.cloned().map(Arc::new).ok_or(FetchFailed { errors: Vec::new() });

@@ -26,6 +26,8 @@ pub mod canonical;
 pub mod chain;
 pub mod denial;
 pub mod rdata;
+pub mod rollover;
+pub mod sentinel;
 pub mod signature;
 pub mod verdict;
 
@@ -46,6 +48,7 @@ use verdict::Judge;
 
 pub use algorithms::{Algorithms, StandardAlgorithms};
 pub use anchors::TrustAnchors;
+pub use rollover::Rollover;
 
 /// Brings what a chain of trust is made of.
 ///
@@ -71,6 +74,8 @@ pub enum Attempt {
     First,
     /// What came last did not validate: drop it, and ask another server than the one that sent it.
     Again,
+    /// Not what is cached: keys are looked at anew (RFC 5011, section 2.3). Any server will do.
+    Fresh,
 }
 
 /// Nothing usable came back.
@@ -170,6 +175,11 @@ impl Validator {
         let validator = Self { settings, anchors: ArcSwap::default(), algorithms, keys };
         validator.replace_anchors(anchors);
         validator
+    }
+
+    /// The cryptography.
+    pub fn algorithms(&self) -> &dyn Algorithms {
+        &*self.algorithms
     }
 
     /// The anchors of now.

@@ -98,6 +98,22 @@ pub fn verify<'k>(
     Err(worst)
 }
 
+/// Whether `key`, which has its revoked bit set, has signed the DNSKEY set that it is in (RFC 5011, section 2.1).
+pub fn verify_revoked(set: &RrSet, key: &Dnskey<'_>, algorithms: &dyn Algorithms, wall: u64) -> bool {
+    set.signatures.iter().filter_map(|rdata| Rrsig::parse(rdata)).take(FAILED_CHECKS_PER_SET as usize * 4).any(
+        |rrsig| {
+            rrsig.type_covered == set.rtype
+                && rrsig.signer == set.name
+                && (rrsig.algorithm, rrsig.key_tag) == (key.algorithm, key.key_tag())
+                && in_time(&rrsig, wall).is_ok()
+                && signed_owner(set, &rrsig).is_some_and(|owner| {
+                    let data = canonical::signed_data(&rrsig, &owner, &set.rdata);
+                    algorithms.verify(rrsig.algorithm, key.public_key, &data, rrsig.signature)
+                })
+        },
+    )
+}
+
 #[allow(clippy::too_many_arguments)]
 fn check<'k>(
     rrsig: &Rrsig<'_>,
