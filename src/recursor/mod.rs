@@ -5,15 +5,59 @@
 //! everything leaves and arrives through a [`Network`](network::Network), which
 //! a test can script.
 
+//!
+//! ```text
+//! iterate      from a question to an answer, zone by zone
+//! ask          the servers of one zone, until one of them answers
+//! scrub        what a reply says, and what of it may be believed
+//! delegation   which servers to ask about a zone
+//! servers      what is known about each server
+//! store        records until their TTL ends
+//! work         what one question may cost
+//! special      names that have no business in the DNS
+//! dnssec       whether an answer is proven
+//! message      octets to sets of records and back
+//! network      the seam below; transport, sockets behind it
+//! ```
+
+mod ask;
+pub mod delegation;
 pub mod dnssec;
+pub mod hints;
+mod iterate;
 pub mod message;
 pub mod network;
+pub mod scrub;
+pub mod servers;
+pub mod settings;
+mod special;
+pub mod store;
+pub mod transport;
+pub mod work;
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use crate::clock::Now;
-use crate::query::{ExtendedError, Question, Rcode};
+use arc_swap::ArcSwap;
+use tokio::time::timeout;
+
+use crate::clock::{Clock, Now};
+use crate::name::Name;
+use crate::query::{ExtendedError, Question, Rcode, RecordType};
+
+use self::delegation::{Delegation, Delegations, Manner};
+use self::dnssec::{Attempt, Fetch, FetchFailed, Validation, Validator};
+use self::iterate::Source;
+use self::message::Message;
+use self::network::{Network, Protocol};
+use self::servers::Servers;
+use self::store::Store;
+use self::work::{Failure, Path, Step, Work};
+
+pub use self::settings::Settings;
 
 /// A future that a trait object hands out.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -55,4 +99,398 @@ pub struct Resolution {
     pub ttl: u32,
     /// Why it is as it is.
     pub errors: Vec<ExtendedError>,
+}
+
+impl Resolution {
+    /// An answer without records, made here.
+    fn empty(question: &Question, rcode: Rcode, ttl: u32, errors: Vec<ExtendedError>) -> Self {
+        let none = || [].into_iter();
+        let message =
+            message::write_answer((&question.name, question.qtype), rcode, none(), none(), question.dnssec_ok);
+        Self { rcode, message, security: Security::Indeterminate, ttl, errors }
+    }
+}
+
+/// For how many seconds a failure is remembered (RFC 9520, section 3.2).
+const FAILURE_TTL: u32 = 5;
+/// For how many seconds it is remembered that an answer does not validate; the same bound limits floods.
+const BOGUS_TTL: u32 = 30;
+/// Servers and zones that are remembered.
+const KNOWN_SERVERS: usize = 1 << 17;
+const KNOWN_ZONES: usize = 1 << 17;
+
+/// Resolves by itself, from the root down, or by way of forwarders.
+#[derive(Clone)]
+pub struct Recursor(Arc<Engine>);
+
+/// All that questions share.
+struct Engine {
+    settings: Settings,
+    network: Arc<dyn Network>,
+    clock: Clock,
+    validator: Option<Validator>,
+    servers: Servers,
+    delegations: Delegations,
+    /// The root's servers: hints at first, then what the root itself says (RFC 8109).
+    root: ArcSwap<Delegation>,
+    hints: Arc<Delegation>,
+    priming: AtomicBool,
+    /// Zones that are asked elsewhere, the most specific first.
+    routes: Vec<Arc<Delegation>>,
+    store: Store,
+    counters: Counters,
+}
+
+/// What the engine counts beside what the network does.
+#[derive(Debug, Default)]
+struct Counters {
+    validations: [AtomicU64; 4],
+}
+
+impl Security {
+    /// The closed set of labels that metrics use, in the order of the variants.
+    pub const LABELS: [&str; 4] = ["secure", "insecure", "bogus", "indeterminate"];
+
+    /// The place in [`Security::LABELS`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// What a [`Recursor`] holds and has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Sets of records in the store.
+    pub records: u64,
+    /// Octets that they take.
+    pub record_bytes: u64,
+    /// Zones whose servers are known.
+    pub zones: u64,
+    /// Servers that were asked lately.
+    pub servers: u64,
+    /// Validated answers, in the order of [`Security::LABELS`].
+    pub validations: [u64; 4],
+}
+
+impl Recursor {
+    /// A resolver that reaches the world through `network`.
+    pub fn new(settings: Settings, network: Arc<dyn Network>, clock: Clock) -> Self {
+        let validator = Validator::new(settings.dnssec.clone(), settings.trust_anchors.clone());
+        Self::with_validator(settings, network, clock, validator)
+    }
+
+    /// A resolver with a validator of the caller's; it is not used when the settings say not to validate.
+    pub fn with_validator(settings: Settings, network: Arc<dyn Network>, clock: Clock, validator: Validator) -> Self {
+        let validate = settings.validate && !settings.trust_anchors.is_empty();
+        let servers = Servers::new(KNOWN_SERVERS);
+        let hints = Delegation::new(Name::root(), Manner::Iterate, u32::MAX);
+        for (name, addresses) in &settings.root_hints.servers {
+            hints.add_name(name.clone(), false);
+            for address in addresses {
+                hints.add_address(Some(name), servers.at(delegation::standard(*address)), Protocol::Udp);
+            }
+        }
+        let hints = Arc::new(hints);
+        let mut routes: Vec<_> = settings.routes.iter().map(|route| Arc::new(route.delegation(&servers))).collect();
+        routes.sort_by_key(|route| std::cmp::Reverse(route.zone.label_count()));
+        Self(Arc::new(Engine {
+            network,
+            clock,
+            validator: validate.then_some(validator),
+            servers,
+            delegations: Delegations::new(KNOWN_ZONES),
+            root: ArcSwap::new(hints.clone()),
+            hints,
+            priming: AtomicBool::new(false),
+            routes,
+            store: Store::new(settings.cache_bytes),
+            counters: Counters::default(),
+            settings,
+        }))
+    }
+
+    /// As [`Upstream::resolve`], and tells each step on the way.
+    ///
+    /// What is in the caches takes no steps; flush first to see the whole way.
+    pub async fn resolve_traced(&self, question: &Question) -> (Resolution, Vec<Step>) {
+        let work = Work::new(&self.0.settings.limits, self.0.settings.patience, true);
+        let resolution = self.0.answer(question, &work).await;
+        (resolution, work.into_steps())
+    }
+
+    /// Forgets what is known about `name`, and about the names below it if `below`. Takes time in proportion to the
+    /// size of the caches.
+    pub fn flush(&self, name: &Name, below: bool) {
+        self.0.store.flush(name, below);
+        self.0.delegations.flush(name, below);
+        if let Some(validator) = &self.0.validator {
+            validator.forget(name, below);
+        }
+    }
+
+    /// The validator, when there is one: its anchors can be replaced while it works.
+    pub fn validator(&self) -> Option<&Validator> {
+        self.0.validator.as_ref()
+    }
+
+    /// What is held and was done so far.
+    pub fn statistics(&self) -> Statistics {
+        let (records, record_bytes) = self.0.store.size();
+        let mut validations = [0; 4];
+        for (to, from) in validations.iter_mut().zip(&self.0.counters.validations) {
+            *to = from.load(Relaxed);
+        }
+        Statistics {
+            records,
+            record_bytes,
+            zones: self.0.delegations.len() as u64,
+            servers: self.0.servers.len() as u64,
+            validations,
+        }
+    }
+}
+
+impl Upstream for Recursor {
+    fn resolve<'a>(&'a self, question: &'a Question, _now: Now) -> BoxFuture<'a, Resolution> {
+        Box::pin(async move {
+            self.prime_if_needed();
+            let work = Work::new(&self.0.settings.limits, self.0.settings.patience, false);
+            self.0.answer(question, &work).await
+        })
+    }
+}
+
+impl Recursor {
+    /// Asks the root who serves it, in the background, when nobody has lately.
+    ///
+    /// Nothing waits for the reply, and an odd one changes nothing (RFC 8109, section 3).
+    fn prime_if_needed(&self) {
+        let engine = &self.0;
+        let covered = engine.routes.iter().any(|route| route.zone.is_root());
+        if covered || engine.root.load().expires > engine.clock.now().seconds() && engine.priming.load(Relaxed) {
+            return;
+        }
+        if engine.root.load().expires <= engine.clock.now().seconds() {
+            engine.root.store(engine.hints.clone());
+            engine.priming.store(false, Relaxed);
+        }
+        if !engine.priming.swap(true, Relaxed) {
+            let engine = engine.clone();
+            tokio::spawn(async move { engine.prime().await });
+        }
+    }
+}
+
+impl Engine {
+    async fn prime(&self) {
+        let work = Work::new(&self.settings.limits, self.settings.patience, false);
+        let path = Path::start(Name::root(), RecordType::NS);
+        let Ok(answered) = self.ask(&work, &path, &self.hints, Name::root(), RecordType::NS).await else { return };
+        let reply = answered.reply;
+        let Some(servers) = reply.answer.iter().find(|set| set.rtype == RecordType::NS && set.name.is_root()) else {
+            return;
+        };
+        if !reply.authoritative {
+            return;
+        }
+        let expires = self.clock.now().seconds().saturating_add(self.settings.ttl.clamp(servers.ttl).max(60));
+        let root = Delegation::new(Name::root(), Manner::Iterate, expires);
+        for name in servers.targets() {
+            root.add_name(name, false);
+        }
+        for (name, address) in &reply.glue {
+            self.add_address(&root, Some(name), *address);
+        }
+        // Addresses that the reply left out are known from the hints.
+        for (name, addresses) in &self.settings.root_hints.servers {
+            if servers.targets().any(|server| server == *name) {
+                for address in addresses {
+                    root.add_address(Some(name), self.servers.at(delegation::standard(*address)), Protocol::Udp);
+                }
+            }
+        }
+        if !root.targets().is_empty() {
+            self.root.store(Arc::new(root));
+        }
+    }
+
+    /// Finds, validates and writes the answer.
+    async fn answer(&self, question: &Question, work: &Work) -> Resolution {
+        if self.settings.special_names
+            && !self.is_routed(&question.name)
+            && let Some(local) = special::answer(question)
+        {
+            return local;
+        }
+        match timeout(self.settings.patience, self.proven(question, work)).await {
+            Ok(Ok((message, validation))) => self.write(question, message, validation),
+            Ok(Err(failure)) => {
+                Resolution::empty(question, Rcode::SERVFAIL, FAILURE_TTL, vec![failure.extended_error()])
+            }
+            Err(_) => Resolution::empty(question, Rcode::SERVFAIL, FAILURE_TTL, vec![Failure::Late.extended_error()]),
+        }
+    }
+
+    /// The answer and what is proven of it; asks once more when it does not validate.
+    async fn proven(&self, question: &Question, work: &Work) -> Result<(Message, Option<Validation>), Failure> {
+        let path = Path::start(&question.name, question.qtype);
+        let mut message = self.find(work, &path, &question.name, question.qtype, Source::Any).await?;
+        let Some(validator) = self.validator.as_ref().filter(|_| !question.checking_disabled) else {
+            return Ok((message, None));
+        };
+        let fetch = ChainFetch { engine: self, work };
+        let mut validation = validator.validate(question, &message, &fetch, self.clock.now()).await;
+        if validation.security == Security::Bogus {
+            // One server may be broken or behind; the next may not.
+            if let Ok(again) = self.find_again(work, &path, question, &message).await {
+                let judged = validator.validate(question, &again, &fetch, self.clock.now()).await;
+                if judged.security != Security::Bogus {
+                    (message, validation) = (again, judged);
+                }
+            }
+        }
+        self.counters.validations[validation.security.index()].fetch_add(1, Relaxed);
+        self.remember(question, &message, &validation);
+        Ok((message, Some(validation)))
+    }
+
+    /// Asks anew for every part of a chain that did not validate.
+    async fn find_again(
+        &self,
+        work: &Work,
+        path: &Path<'_>,
+        question: &Question,
+        bogus: &Message,
+    ) -> Result<Message, Failure> {
+        for set in &bogus.answer {
+            self.forget(work, &set.name, set.rtype);
+        }
+        if let Some(last) = bogus.answer.iter().rev().find(|set| set.rtype == RecordType::CNAME) {
+            for target in last.targets() {
+                self.forget(work, &target, question.qtype);
+            }
+        }
+        self.find(work, path, &question.name, question.qtype, Source::Fresh).await
+    }
+
+    /// Notes in the store what validation has found out.
+    fn remember(&self, question: &Question, message: &Message, validation: &Validation) {
+        let now = self.clock.now();
+        for (set, status) in message.answer.iter().zip(&validation.answer) {
+            self.store.judge(&set.name, set.rtype, status.security, status.ttl, now);
+        }
+        let last = message.answer.iter().rev().find_map(|set| match set.rtype {
+            RecordType::CNAME => set.targets().next(),
+            _ => None,
+        });
+        let last = last.as_ref().map_or(&*question.name, |last| last);
+        if !message.answer.iter().any(|set| set.rtype == question.qtype) {
+            let ttl = validation.authority.iter().map(|status| status.ttl).min().unwrap_or_default();
+            self.store.judge(last, question.qtype, validation.security, ttl, now);
+            if validation.rcode != message.rcode {
+                self.store.remove(last, question.qtype);
+            }
+        }
+    }
+
+    /// Writes a found answer out.
+    fn write(&self, question: &Question, mut message: Message, validation: Option<Validation>) -> Resolution {
+        let mut security = Security::Indeterminate;
+        let mut errors = Vec::new();
+        if let Some(validation) = validation {
+            security = validation.security;
+            errors = validation.errors;
+            if security == Security::Bogus {
+                let mut bogus = Resolution::empty(question, Rcode::SERVFAIL, BOGUS_TTL, errors);
+                bogus.security = security;
+                return bogus;
+            }
+            message.rcode = validation.rcode;
+            for (set, status) in message.answer.iter_mut().zip(&validation.answer) {
+                set.ttl = set.ttl.min(status.ttl);
+            }
+            for (set, status) in message.authority.iter_mut().zip(&validation.authority) {
+                set.ttl = set.ttl.min(status.ttl);
+            }
+        }
+        if self.settings.rebinding_protection && !self.is_private(&question.name) {
+            message.answer.iter_mut().for_each(|set| special::drop_private_addresses(set));
+            message.answer.retain(|set| !set.rdata.is_empty());
+        }
+        let ttl = message.answer.iter().chain(&message.authority).map(|set| set.ttl).min();
+        let (answer, authority) = (message.answer.iter(), message.authority.iter());
+        let octets = message::write_answer(
+            (&question.name, question.qtype),
+            message.rcode,
+            answer,
+            authority,
+            question.dnssec_ok,
+        );
+        Resolution { rcode: message.rcode, message: octets, security, ttl: ttl.unwrap_or(FAILURE_TTL), errors }
+    }
+
+    /// Whether the operator has said where questions for `name` go; then no special name is ours to answer.
+    fn is_routed(&self, name: &Name) -> bool {
+        self.routes.iter().any(|route| !route.zone.is_root() && name.is_at_or_below(&route.zone))
+    }
+
+    /// Whether `name` may have private addresses.
+    fn is_private(&self, name: &Name) -> bool {
+        self.settings.private_domains.iter().any(|domain| name.is_at_or_below(domain))
+    }
+
+    /// The address families that servers are asked over: IPv4, IPv6.
+    fn families(&self) -> [bool; 2] {
+        [self.settings.ipv4, self.settings.ipv6]
+    }
+
+    /// Whether a server that somebody else has named may be asked (RFC 6890, RFC 5735).
+    fn may_be_asked(&self, address: IpAddr) -> bool {
+        !special::is_special_purpose(address) || self.settings.allow_upstream.iter().any(|net| net.contains(&address))
+    }
+}
+
+/// Brings the validator its keys and delegations, within the allowance of the question.
+struct ChainFetch<'a> {
+    engine: &'a Engine,
+    work: &'a Work,
+}
+
+impl Fetch for ChainFetch<'_> {
+    fn fetch<'a>(
+        &'a self,
+        name: &'a Name,
+        rtype: RecordType,
+        attempt: Attempt,
+    ) -> BoxFuture<'a, Result<Arc<Message>, FetchFailed>> {
+        Box::pin(async move {
+            let source = match attempt {
+                Attempt::First => Source::Any,
+                Attempt::Again => Source::Fresh,
+            };
+            let path = Path::inner(name, rtype);
+            match self.engine.find(self.work, &path, name, rtype, source).await {
+                Ok(message) => Ok(Arc::new(message)),
+                Err(failure) => Err(FetchFailed { errors: vec![failure.extended_error()] }),
+            }
+        })
+    }
+}
+
+impl settings::Route {
+    /// The route as servers to ask.
+    fn delegation(&self, servers: &Servers) -> Delegation {
+        let manner = match self.kind {
+            settings::RouteKind::Forward => Manner::Forward,
+            settings::RouteKind::Stub => Manner::Stub,
+        };
+        let delegation = Delegation::new(&self.zone, manner, u32::MAX);
+        for name in &self.names {
+            delegation.add_name(name.clone(), false);
+        }
+        for server in &self.to {
+            delegation.add_address(None, servers.at(server.address), server.protocol.clone());
+        }
+        delegation
+    }
 }

@@ -1,0 +1,412 @@
+//! Asks the servers of one zone until one of them answers.
+//!
+//! The server that should answer first is asked first. When it is slow another
+//! one is asked as well, and the first usable reply wins, whoever sends it: a
+//! lost packet costs one time-out, a slow server is still heard. What a server
+//! does not put up with (EDNS, letters' case, large replies over UDP) is tried
+//! without at once, and remembered.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use crate::name::Name;
+use crate::query::{Rcode, RecordType};
+use crate::wire::{HEADER_LEN, Header};
+
+use super::Engine;
+use super::delegation::{Delegation, Manner, Target, family};
+use super::message::{self, QueryOptions};
+use super::network::{Exchange, ExchangeError, Protocol};
+use super::scrub::{self, Fault, Outcome, Reply, Worth};
+use super::work::{Failure, Path, Step, Work};
+
+/// No more queries than this are sent to the servers of one zone for one thing.
+const MAX_TRIES: u32 = 10;
+/// A reply is waited for at least and at most so long, while others are asked.
+const LATE_REPLY: (Duration, Duration) = (Duration::from_millis(1_500), Duration::from_millis(3_000));
+/// How long a stream may take, with its handshake.
+const STREAM_TIMEOUT: Duration = Duration::from_millis(2_500);
+/// One query in so many goes to a server that was not the fastest so far.
+const EXPLORE_EVERY: u32 = 20;
+
+/// A reply, and who sent it.
+#[derive(Debug, Clone)]
+pub(super) struct Answered {
+    pub(super) reply: Reply,
+    pub(super) from: Arc<Target>,
+}
+
+/// One query in one form to one server.
+#[derive(Debug, Clone)]
+struct Attempt {
+    target: Arc<Target>,
+    protocol: Protocol,
+    edns: bool,
+    case: bool,
+}
+
+/// An attempt that has ended.
+struct Ended {
+    attempt: Attempt,
+    query: SmallVec<[u8; 320]>,
+    reply: Result<Vec<u8>, ExchangeError>,
+    took: Duration,
+    number: u32,
+}
+
+/// What was tried at one address.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tries {
+    sent: u32,
+    /// It has answered, and uselessly.
+    done: bool,
+}
+
+impl Engine {
+    /// Asks the servers of `delegation` for `name` and `qtype`.
+    pub(super) async fn ask(
+        &self,
+        work: &Work,
+        path: &Path<'_>,
+        delegation: &Arc<Delegation>,
+        name: &Name,
+        qtype: RecordType,
+    ) -> Result<Answered, Failure> {
+        let zone = || delegation.zone.clone();
+        if delegation.has_failed(self.clock.now()) {
+            return Err(Failure::Recent);
+        }
+        let mut asking = Asking {
+            engine: self,
+            work,
+            delegation,
+            name,
+            qtype,
+            tries: Vec::new(),
+            next: VecDeque::new(),
+            poor: None,
+            sent: 0,
+            heard: false,
+        };
+        let mut lookups = 0;
+        let mut overdue: SmallVec<[u32; 8]> = SmallVec::new();
+        let mut pending = FuturesUnordered::new();
+        loop {
+            let mut patience = None;
+            match asking.choose(lookups < self.settings.limits.server_lookups) {
+                Choice::Try(attempt) => {
+                    work.take_query()?;
+                    asking.sent += 1;
+                    patience = Some((asking.sent, attempt.target.clone(), asking.patience(&attempt)));
+                    pending.push(asking.send(attempt, asking.sent));
+                }
+                Choice::LookUp => {
+                    lookups += 1;
+                    if !self.find_server(work, path, delegation).await? {
+                        lookups = u32::MAX;
+                    }
+                    continue;
+                }
+                Choice::Nothing if pending.is_empty() => break,
+                Choice::Nothing => {}
+            }
+            let left = work.left();
+            if left.is_zero() {
+                return Err(Failure::Late);
+            }
+            let wait = patience.as_ref().map_or(left, |(_, _, patience)| (*patience).min(left));
+            match tokio::time::timeout(wait, pending.next()).await {
+                Ok(Some(ended)) => {
+                    let silent = overdue.contains(&ended.number);
+                    if let Some(reply) = asking.judge(ended, silent) {
+                        delegation.worked();
+                        return Ok(reply);
+                    }
+                }
+                Ok(None) => {}
+                Err(_) => {
+                    if let Some((number, target, _)) = patience {
+                        target.server.was_silent(self.clock.now());
+                        overdue.push(number);
+                    }
+                }
+            }
+        }
+        if let Some(poor) = asking.poor {
+            return Ok(poor);
+        }
+        if asking.heard {
+            return Err(Failure::Lame { zone: zone() });
+        }
+        if asking.sent > 0 {
+            delegation.failed(self.clock.now());
+        }
+        Err(Failure::Unreachable { zone: zone() })
+    }
+}
+
+/// What to do next.
+enum Choice {
+    Try(Attempt),
+    /// Find the address of another server.
+    LookUp,
+    /// Wait for what is under way, or give up.
+    Nothing,
+}
+
+/// The state of asking the servers of one zone for one thing.
+struct Asking<'a> {
+    engine: &'a Engine,
+    work: &'a Work,
+    delegation: &'a Delegation,
+    name: &'a Name,
+    qtype: RecordType,
+    /// Beside the delegation's targets.
+    tries: Vec<Tries>,
+    /// The same again in another form.
+    next: VecDeque<Attempt>,
+    /// What will do when nothing better comes.
+    poor: Option<Answered>,
+    sent: u32,
+    /// Somebody has answered something.
+    heard: bool,
+}
+
+impl<'a> Asking<'a> {
+    fn choose(&mut self, may_look_up: bool) -> Choice {
+        if self.sent >= MAX_TRIES {
+            return Choice::Nothing;
+        }
+        if let Some(attempt) = self.next.pop_front() {
+            return Choice::Try(attempt);
+        }
+        let now = self.engine.clock.now();
+        let targets = self.delegation.targets();
+        self.tries.resize(targets.len(), Tries::default());
+        let families = self.engine.families();
+        let usable = |index: &usize| {
+            let target: &Target = &targets[*index];
+            families[family(target.server.address.ip())] && !self.tries[*index].done
+        };
+        let mut open: SmallVec<[usize; 16]> = (0..targets.len()).filter(usable).collect();
+        // Lame and dead servers are asked only when there are no others, and then only once.
+        let healthy = |index: &usize| !targets[*index].is_lame(now) && !targets[*index].server.is_dead(now);
+        let most = if open.iter().any(healthy) {
+            open.retain(|index| healthy(index));
+            if open.len() == 1 { 3 } else { 2 }
+        } else {
+            1
+        };
+        let fewest = open.iter().map(|index| self.tries[*index].sent).min();
+        let missing = may_look_up && (fewest.is_none() || fewest > Some(0) || most == 1);
+        if missing && !self.delegation.missing(families).is_empty() {
+            return Choice::LookUp;
+        }
+        let Some(fewest) = fewest.filter(|fewest| *fewest < most) else { return Choice::Nothing };
+        if most == 1 && self.sent >= 4 {
+            return Choice::Nothing;
+        }
+        open.retain(|index| self.tries[*index].sent == fewest);
+        let avoid = self.work.avoid.lock();
+        if open.iter().any(|index| !avoid.contains(&targets[*index].server.address)) {
+            open.retain(|index| !avoid.contains(&targets[*index].server.address));
+        }
+        drop(avoid);
+        let index = pick(&targets, &open);
+        self.tries[index].sent += 1;
+        let target = targets[index].clone();
+        let server = &target.server;
+        // A server that was never heard and was silent once may be one that drops EDNS.
+        let suspicious = fewest > 0 && !server.is_proven() && !server.understands_edns() && most != 1;
+        let edns = server.takes_edns(now) && !suspicious;
+        let case = self.engine.settings.case_randomisation
+            && self.delegation.manner != Manner::Forward
+            && server.keeps_case(now);
+        Choice::Try(Attempt { protocol: target.protocol.clone(), target, edns, case })
+    }
+
+    fn patience(&self, attempt: &Attempt) -> Duration {
+        match attempt.protocol {
+            Protocol::Udp => {
+                let patience = attempt.target.server.patience();
+                // A resolver may have to work for its answer.
+                if self.delegation.manner == Manner::Forward {
+                    patience.max(Duration::from_millis(800))
+                } else {
+                    patience
+                }
+            }
+            Protocol::Tcp | Protocol::Tls { .. } => STREAM_TIMEOUT,
+        }
+    }
+
+    /// Sends one query; the future ends with its reply.
+    fn send(&self, attempt: Attempt, number: u32) -> impl Future<Output = Ended> + Send + use<'a> {
+        let forward = self.delegation.manner == Manner::Forward;
+        let validate = self.engine.validator.is_some();
+        let case = attempt.case.then(rand::random::<u128>);
+        let query = message::write_query(
+            self.name,
+            self.qtype,
+            QueryOptions {
+                id: rand::random(),
+                recursion_desired: forward,
+                checking_disabled: forward && validate,
+                edns: attempt.edns.then_some((self.engine.settings.edns_payload, validate)),
+                case,
+            },
+        );
+        let timeout = match attempt.protocol {
+            Protocol::Udp => (self.patience(&attempt) * 4).clamp(LATE_REPLY.0, LATE_REPLY.1),
+            Protocol::Tcp | Protocol::Tls { .. } => STREAM_TIMEOUT,
+        };
+        let timeout = timeout.min(self.work.left());
+        let network = &self.engine.network;
+        async move {
+            let started = Instant::now();
+            let server = attempt.target.server.address;
+            let protocol = attempt.protocol.clone();
+            let reply = network.exchange(Exchange { server, protocol, query: &query, timeout }).await;
+            Ended { attempt, query, reply, took: started.elapsed(), number }
+        }
+    }
+
+    /// Takes what came of an attempt; `silent` when its time was over already.
+    fn judge(&mut self, ended: Ended, silent: bool) -> Option<Answered> {
+        let now = self.engine.clock.now();
+        let Ended { attempt, query, reply, took, .. } = ended;
+        let note = |result: String| {
+            self.work.note(|| Step {
+                zone: self.delegation.zone.clone(),
+                server: attempt.target.server.address,
+                name: self.name.to_owned(),
+                rtype: self.qtype,
+                result,
+                took,
+            });
+        };
+        let octets = match reply {
+            Ok(octets) => octets,
+            Err(error) => {
+                note(error.to_string());
+                if !silent {
+                    attempt.target.server.was_silent(now);
+                }
+                if error == ExchangeError::Unreachable || attempt.protocol != Protocol::Udp {
+                    self.done(&attempt.target);
+                }
+                return None;
+            }
+        };
+        let server = &attempt.target.server;
+        if attempt.protocol == Protocol::Udp {
+            server.replied(took);
+        }
+        let Ok(message) = message::parse(&octets) else {
+            self.heard = true;
+            note("malformed".to_owned());
+            self.done(&attempt.target);
+            return None;
+        };
+        let has_question = Header::read(&octets).is_ok_and(|header| header.counts[0] > 0);
+        let question_len = HEADER_LEN + self.name.as_wire().len() + 4;
+        if attempt.case && has_question && octets.get(HEADER_LEN..question_len) != query.get(HEADER_LEN..question_len) {
+            // Somebody guesses, or the server does not keep the case. A stream is safe without it.
+            note("other letters' case".to_owned());
+            server.changes_case(now);
+            self.next.push_back(Attempt { protocol: Protocol::Tcp, case: false, ..attempt.clone() });
+            self.next.push_back(Attempt { case: false, ..attempt });
+            return None;
+        }
+        self.heard = true;
+        if message.edns {
+            server.sent_edns();
+        }
+        if message.truncated && attempt.protocol == Protocol::Udp {
+            note("truncated".to_owned());
+            self.next.push_front(Attempt { protocol: Protocol::Tcp, case: false, ..attempt });
+            return None;
+        }
+        let rcode = message.rcode;
+        if attempt.edns && (matches!(rcode, Rcode::FORMERR | Rcode::NOTIMP) && !message.edns || rcode == Rcode::BADVERS)
+        {
+            note("no EDNS".to_owned());
+            server.rejects_edns(now);
+            self.next.push_front(Attempt { edns: false, ..attempt });
+            return None;
+        }
+        match scrub::read(message, &self.delegation.zone, self.delegation.manner, self.name, self.qtype) {
+            Worth::Good(reply) => {
+                note(reply.outcome.to_string());
+                self.next.clear();
+                Some(Answered { reply, from: attempt.target })
+            }
+            Worth::Poor(reply) => {
+                note(format!("{} (not authoritative)", reply.outcome));
+                self.done(&attempt.target);
+                self.poor.get_or_insert(Answered { reply, from: attempt.target });
+                None
+            }
+            Worth::Lame(fault) => {
+                note(fault.to_string());
+                self.done(&attempt.target);
+                if matches!(fault, Fault::UpwardReferral | Fault::Rcode(Rcode::REFUSED | Rcode::NOTAUTH)) {
+                    attempt.target.was_lame(now);
+                }
+                None
+            }
+        }
+    }
+
+    fn done(&mut self, target: &Arc<Target>) {
+        let targets = self.delegation.targets();
+        self.tries.resize(targets.len(), Tries::default());
+        if let Some(index) = targets.iter().position(|other| Arc::ptr_eq(other, target)) {
+            self.tries[index].done = true;
+        }
+    }
+}
+
+/// The server that should answer first; now and then another one, so that all are known.
+///
+/// Among servers about as fast as the fastest, chance decides: it spreads the load, and nobody can tell whom we ask.
+fn pick(targets: &[Arc<Target>], open: &[usize]) -> usize {
+    let expected = |index: &usize| {
+        let target = &targets[*index];
+        target.server.expected().saturating_add(if target.from_child { 50_000 } else { 0 })
+    };
+    let best = open.iter().map(expected).min().unwrap_or_default();
+    let explore = rand::random::<u32>().is_multiple_of(EXPLORE_EVERY);
+    let limit = if explore { best.saturating_add(400_000) } else { best.saturating_add((best / 2).max(20_000)) };
+    let near: SmallVec<[usize; 16]> = open.iter().copied().filter(|index| expected(index) <= limit).collect();
+    near[rand::random_range(0..near.len())]
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Rcode(rcode) => write!(f, "response code {}", rcode.0),
+            Self::UpwardReferral => f.write_str("referral upwards"),
+            Self::Empty => f.write_str("says nothing"),
+        }
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Answered => f.write_str("answer"),
+            Self::Alias(target) => write!(f, "alias for {target}"),
+            Self::NoData(_) => f.write_str("no such records"),
+            Self::NxDomain(name) => write!(f, "{name} does not exist"),
+            Self::TooLong => f.write_str("the alias is too long"),
+            Self::Referral(cut) => write!(f, "referral to {}", cut.name),
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Which servers to ask about a zone.
+//!
+//! A [`Delegation`] is a zone cut as its parent describes it: the names of the
+//! zone's servers and the addresses that came along (glue). Glue is used to
+//! reach this zone and for nothing else. Addresses of other servers are looked
+//! up when they are needed, and what the zone itself says about its servers is
+//! added behind what the parent says, so that a zone that its parent has taken
+//! away ends when the parent's TTL does (ghost domains).
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+use quick_cache::sync::Cache;
+
+use crate::clock::Now;
+use crate::name::{DomainName, Name};
+
+use super::network::Protocol;
+use super::servers::Server;
+
+/// How the servers of a delegation are spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// As authorities that were found by way of their parent.
+    Iterate,
+    /// As authorities that the operator has named.
+    Stub,
+    /// As resolvers, with RD.
+    Forward,
+}
+
+/// Name servers of a zone. Learns while it is used.
+#[derive(Debug)]
+pub struct Delegation {
+    /// The zone.
+    pub zone: DomainName,
+    /// How its servers are spoken to.
+    pub manner: Manner,
+    /// The second from which on the parent must be asked again.
+    pub expires: u32,
+    /// Until which second nothing is expected of it, since all servers failed.
+    failed_until: AtomicU32,
+    /// How often in a row all servers failed.
+    failures: AtomicU32,
+    servers: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    names: Vec<ServerName>,
+    targets: Vec<Arc<Target>>,
+}
+
+/// The name of a server, and what became of looking for its addresses.
+#[derive(Debug, Clone)]
+struct ServerName {
+    name: DomainName,
+    /// The address types that are known or were asked for: A and AAAA.
+    tried: [bool; 2],
+    /// Whether the zone itself named it, not its parent.
+    from_child: bool,
+}
+
+/// An address to ask.
+#[derive(Debug)]
+pub struct Target {
+    /// The server there.
+    pub server: Arc<Server>,
+    /// How it is asked first.
+    pub protocol: Protocol,
+    /// Whether the zone itself named it, not its parent.
+    pub from_child: bool,
+    /// Until which second it is known not to serve the zone.
+    lame_until: AtomicU32,
+}
+
+/// For how many seconds a server that does not serve a zone is passed over.
+const LAME_FOR: u32 = 300;
+/// For how many seconds a zone is left alone after all its servers failed, at first and at most (RFC 9520, section 3.2).
+const FAILED_FOR: (u32, u32) = (2, 60);
+/// No more servers than this are considered for a zone.
+const MAX_NAMES: usize = 32;
+const MAX_TARGETS: usize = 64;
+
+impl Target {
+    /// Whether it is known not to serve the zone.
+    pub fn is_lame(&self, now: Now) -> bool {
+        self.lame_until.load(Relaxed) > now.seconds()
+    }
+
+    /// It does not serve the zone.
+    pub fn was_lame(&self, now: Now) {
+        self.lame_until.store(now.seconds().saturating_add(LAME_FOR), Relaxed);
+    }
+}
+
+impl Delegation {
+    /// A delegation without servers.
+    pub fn new(zone: &Name, manner: Manner, expires: u32) -> Self {
+        Self {
+            zone: zone.to_owned(),
+            manner,
+            expires,
+            failed_until: AtomicU32::new(0),
+            failures: AtomicU32::new(0),
+            servers: Mutex::default(),
+        }
+    }
+
+    /// Adds the name of a server.
+    pub fn add_name(&self, name: DomainName, from_child: bool) {
+        let mut known = self.servers.lock();
+        if known.names.len() < MAX_NAMES && !known.names.iter().any(|server| server.name == name) {
+            known.names.push(ServerName { name, tried: [false; 2], from_child });
+        }
+    }
+
+    /// Adds an address of the server called `name`, or of a server without a name.
+    pub fn add_address(&self, name: Option<&Name>, server: Arc<Server>, protocol: Protocol) {
+        let mut known = self.servers.lock();
+        let mut from_child = false;
+        if let Some(entry) = known.names.iter_mut().find(|entry| Some(&*entry.name) == name) {
+            entry.tried[family(server.address.ip())] = true;
+            from_child = entry.from_child;
+        }
+        if known.targets.len() < MAX_TARGETS
+            && !known.targets.iter().any(|target| target.server.address == server.address)
+        {
+            known.targets.push(Arc::new(Target { server, protocol, from_child, lame_until: AtomicU32::new(0) }));
+        }
+    }
+
+    /// The addresses that are known.
+    pub fn targets(&self) -> Vec<Arc<Target>> {
+        self.servers.lock().targets.clone()
+    }
+
+    /// Names with address families that nobody has looked up yet: those without any address first, the parent's
+    /// before the child's, IPv4 (0) before IPv6 (1).
+    pub fn missing(&self, families: [bool; 2]) -> Vec<(DomainName, usize)> {
+        let known = self.servers.lock();
+        let mut missing: Vec<_> = (0..2)
+            .filter(|family| families[*family])
+            .flat_map(|family| known.names.iter().map(move |server| (server, family)))
+            .filter(|(server, family)| !server.tried[*family])
+            .collect();
+        missing.sort_by_key(|(server, family)| (server.from_child, server.tried.contains(&true), *family));
+        missing.into_iter().map(|(server, family)| (server.name.clone(), family)).collect()
+    }
+
+    /// Notes that addresses of `name` were looked for.
+    pub fn looked_up(&self, name: &Name, family: usize) {
+        let mut known = self.servers.lock();
+        if let Some(server) = known.names.iter_mut().find(|server| *server.name == *name) {
+            server.tried[family] = true;
+        }
+    }
+
+    /// Whether all servers failed a moment ago.
+    pub fn has_failed(&self, now: Now) -> bool {
+        self.failed_until.load(Relaxed) > now.seconds()
+    }
+
+    /// All servers failed. Addresses are looked up anew next time: they may have changed.
+    pub fn failed(&self, now: Now) {
+        let failures = self.failures.fetch_add(1, Relaxed);
+        let pause = FAILED_FOR.0.saturating_mul(1 << failures.min(5)).min(FAILED_FOR.1);
+        self.failed_until.store(now.seconds().saturating_add(pause), Relaxed);
+        let mut known = self.servers.lock();
+        known.names.iter_mut().for_each(|server| server.tried = [false; 2]);
+    }
+
+    /// A server gave a usable answer.
+    pub fn worked(&self) {
+        if self.failures.load(Relaxed) != 0 {
+            self.failures.store(0, Relaxed);
+            self.failed_until.store(0, Relaxed);
+        }
+    }
+}
+
+/// The place of an address's family in arrays: 0 for IPv4, 1 for IPv6.
+pub fn family(address: IpAddr) -> usize {
+    usize::from(address.is_ipv6())
+}
+
+/// Delegations by zone, bounded in number.
+#[derive(Debug)]
+pub struct Delegations {
+    zones: Cache<DomainName, Arc<Delegation>, quick_cache::UnitWeighter, ahash::RandomState>,
+}
+
+impl Delegations {
+    /// Remembers up to `capacity` zones.
+    pub fn new(capacity: usize) -> Self {
+        let (weighter, hasher) = (quick_cache::UnitWeighter, ahash::RandomState::new());
+        Self { zones: Cache::with(capacity, capacity as u64, weighter, hasher, Default::default()) }
+    }
+
+    /// The delegation of `zone` itself.
+    pub fn get(&self, zone: &Name, now: Now) -> Option<Arc<Delegation>> {
+        self.zones.get(zone).filter(|delegation| delegation.expires > now.seconds())
+    }
+
+    /// The deepest delegation that covers `name`.
+    pub fn closest(&self, name: &Name, now: Now) -> Option<Arc<Delegation>> {
+        name.ancestors().find_map(|zone| self.get(zone, now))
+    }
+
+    /// Keeps a delegation; one that is there is replaced.
+    pub fn put(&self, delegation: Arc<Delegation>) {
+        self.zones.insert(delegation.zone.clone(), delegation);
+    }
+
+    /// Forgets one zone.
+    pub fn remove(&self, zone: &Name) {
+        self.zones.remove(zone);
+    }
+
+    /// Forgets zones at `name`, and below it if `below`.
+    pub fn flush(&self, name: &Name, below: bool) {
+        self.zones.retain(|zone, _| if below { !zone.is_at_or_below(name) } else { **zone != *name });
+    }
+
+    /// How many zones are remembered.
+    pub fn len(&self) -> usize {
+        self.zones.len()
+    }
+
+    /// Whether none is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.zones.is_empty()
+    }
+}
+
+/// The address of a server as its delegation gives it: port 53 (RFC 1035, section 4.2).
+pub fn standard(address: IpAddr) -> SocketAddr {
+    SocketAddr::new(address, 53)
+}

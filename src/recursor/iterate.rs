@@ -1,0 +1,428 @@
+//! From a question to an answer, zone by zone.
+//!
+//! ```text
+//! find       follows aliases: what the store has, else one hop after the other
+//! hop        from the closest known delegation down to the zone that answers
+//! minimise   how much of the name the next server is shown
+//! keep       what a reply leaves in the store and among the delegations
+//! ```
+//!
+//! Asking the servers of one zone is the work of [`ask`](super::ask),
+//! understanding their replies that of [`scrub`](super::scrub).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::name::{DomainName, Name};
+use crate::query::{Rcode, RecordType};
+
+use super::ask::Answered;
+use super::delegation::{Delegation, Manner, standard};
+use super::message::{Message, RrSet};
+use super::network::Protocol;
+use super::scrub::{self, Outcome, Reply};
+use super::settings::Minimisation;
+use super::store::{Entry, Rank};
+use super::work::{Failure, Path, Work};
+use super::{Engine, Security};
+
+/// The least for which a failure inside a question is remembered, in seconds (RFC 9520, section 3.2).
+const FAILURE_TTL: u32 = 5;
+/// A negative answer without an SOA record holds this many seconds.
+const UNPROVEN_NEGATIVE_TTL: u32 = 5;
+/// Labels that are added one by one while minimising (RFC 9156, section 2.3: MINIMISE_ONE_LAB).
+const ONE_BY_ONE: usize = 4;
+/// Steps that minimising may take in all (MAX_MINIMISE_COUNT).
+const MINIMISE_STEPS: usize = 10;
+
+/// Where an answer may come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The store will do.
+    Any,
+    /// What the store has about the question itself is dropped, and other servers than before come first.
+    Fresh,
+}
+
+impl Engine {
+    /// Finds the answer to a question, all aliases followed; not validated.
+    ///
+    /// The message has the whole chain in its answer section, and what its parts brought in its authority section.
+    pub(super) async fn find(
+        &self,
+        work: &Work,
+        path: &Path<'_>,
+        name: &Name,
+        qtype: RecordType,
+        source: Source,
+    ) -> Result<Message, Failure> {
+        let mut found = Message::default();
+        let mut at = name.to_owned();
+        if source == Source::Fresh {
+            self.forget(work, name, qtype);
+        }
+        for _ in 0..=self.settings.limits.aliases {
+            let next = match self.recall(&at, qtype, path) {
+                Some(known) => known,
+                None => self.hop(work, path, &at, qtype).await?,
+            };
+            let Known { answer, authority, rcode, alias } = next;
+            for set in answer {
+                // A chain that comes back to where it was ends there; clients see the loop.
+                if found.answer.iter().any(|old| old.name == set.name && old.rtype == set.rtype) {
+                    return if set.rtype == RecordType::DNAME { Err(Failure::Cycle) } else { Ok(found) };
+                }
+                found.answer.push(set);
+            }
+            for set in authority {
+                if !found.authority.contains(&set) {
+                    found.authority.push(set);
+                }
+            }
+            found.rcode = rcode;
+            match alias {
+                Some(target) => at = target,
+                None => return Ok(found),
+            }
+        }
+        Err(Failure::Excess { what: "aliases" })
+    }
+
+    /// What the store has about a question.
+    fn recall(&self, name: &Name, qtype: RecordType, path: &Path<'_>) -> Option<Known> {
+        let now = self.clock.now();
+        let mut entry = self.store.get(name, qtype, now).filter(|entry| entry.rcode != Rcode::SERVFAIL);
+        if qtype == RecordType::DS && path.depth() == 0 && entry.as_ref().is_some_and(|entry| entry.is_bare_referral())
+        {
+            // Good enough for a chain of trust, not for a client: it has no SOA.
+            entry = None;
+        }
+        if entry.is_none() && !matches!(qtype, RecordType::CNAME | RecordType::ANY) {
+            entry = self.store.get_exact(name, RecordType::CNAME, now).filter(|entry| entry.set.is_some());
+        }
+        if let Some(entry) = entry {
+            return Some(Known::from_entry(&entry, qtype, now));
+        }
+        None
+    }
+
+    /// Drops what the store has about a question, and puts the server that sent it last.
+    pub(super) fn forget(&self, work: &Work, name: &Name, qtype: RecordType) {
+        let now = self.clock.now();
+        if let Some(entry) = self.store.get(name, qtype, now) {
+            work.avoid.lock().extend(entry.from);
+            self.store.remove(name, if entry.rcode == Rcode::NXDOMAIN { RecordType(0) } else { qtype });
+        }
+    }
+
+    /// Asks from the closest known zone downwards until a server answers.
+    async fn hop(&self, work: &Work, path: &Path<'_>, name: &Name, qtype: RecordType) -> Result<Known, Failure> {
+        let mut delegation = self.starting_point(name, qtype)?;
+        let mut fresh = false;
+        let mut steps = Steps::new(self.settings.query_minimisation);
+        for _ in 0..self.settings.limits.steps {
+            let shown = steps.shown(&delegation, name);
+            let whole = *shown == *name;
+            let asked = if whole { qtype } else { RecordType::A };
+            if !whole && self.is_known_to_be_no_cut(&shown) {
+                steps.no_cut();
+                continue;
+            }
+            let answered = match self.ask(work, path, &delegation, &shown, asked).await {
+                Ok(answered) => answered,
+                Err(failure @ (Failure::Excess { .. } | Failure::Late)) => return Err(failure),
+                Err(_) if !whole && steps.mode == Minimisation::Relaxed => {
+                    steps.give_up();
+                    continue;
+                }
+                Err(failure) => {
+                    // The zone may have moved since its parent was asked.
+                    if !fresh && delegation.manner == Manner::Iterate && !delegation.zone.is_root() {
+                        self.delegations.remove(&delegation.zone);
+                        delegation = self.starting_point(delegation.zone.parent().unwrap_or(Name::root()), qtype)?;
+                        fresh = true;
+                        continue;
+                    }
+                    return Err(failure);
+                }
+            };
+            let reply = &answered.reply;
+            if let Outcome::Referral(cut) = &reply.outcome {
+                let child = self.enter(&delegation, cut, reply);
+                if qtype == RecordType::DS && *cut.name == *name {
+                    // The parent knows no DS, or does not know what a DS is (RFC 4035, section 3.1.4.1).
+                    return Ok(self.ds_from_referral(&answered));
+                }
+                delegation = child;
+                fresh = true;
+                steps.cut();
+                continue;
+            }
+            if whole {
+                return Ok(self.keep(&delegation, &answered, qtype));
+            }
+            match &reply.outcome {
+                Outcome::Alias(_) | Outcome::TooLong => steps.give_up(),
+                Outcome::NxDomain(_) if steps.mode == Minimisation::Strict => {
+                    // Nothing exists below a name that does not exist (RFC 8020).
+                    self.keep(&delegation, &answered, asked);
+                    let known = self.keep(&delegation, &answered, qtype);
+                    return Ok(known);
+                }
+                Outcome::NxDomain(_) => steps.give_up(),
+                _ => {
+                    self.keep(&delegation, &answered, asked);
+                    steps.no_cut();
+                }
+            }
+        }
+        Err(Failure::Excess { what: "zone cuts" })
+    }
+
+    /// The closest servers that are known for a question.
+    fn starting_point(&self, name: &Name, qtype: RecordType) -> Result<Arc<Delegation>, Failure> {
+        let now = self.clock.now();
+        // DS records stand on the parent's side of a cut.
+        let name = if qtype == RecordType::DS { name.parent().unwrap_or(name) } else { name };
+        let route = self.routes.iter().find(|route| name.is_at_or_below(&route.zone));
+        let known = self.delegations.closest(name, now);
+        match (route, known) {
+            (Some(route), Some(known)) if route.manner == Manner::Stub && known.zone.is_below(&route.zone) => Ok(known),
+            (Some(route), _) => Ok(route.clone()),
+            (None, Some(known)) => Ok(known),
+            (None, None) => Ok(self.root.load_full()),
+        }
+    }
+
+    /// Whether it is known that no zone begins at `name`, so that nobody needs to be asked.
+    fn is_known_to_be_no_cut(&self, name: &Name) -> bool {
+        self.store
+            .get_exact(name, RecordType::A, self.clock.now())
+            .is_some_and(|entry| entry.rank == Rank::Authority && entry.rcode == Rcode::NOERROR)
+    }
+
+    /// Takes a referral: the delegation that it describes, and what it says about its DS records.
+    fn enter(&self, parent: &Delegation, cut: &RrSet, reply: &Reply) -> Arc<Delegation> {
+        let now = self.clock.now();
+        let ttl = self.settings.ttl.clamp(cut.ttl).max(1);
+        // A zone lasts no longer than the one it hangs from (ghost domains).
+        let expires = now.seconds().saturating_add(ttl).min(parent.expires);
+        let child = Delegation::new(&cut.name, Manner::Iterate, expires);
+        for name in cut.targets() {
+            child.add_name(name, false);
+        }
+        for (name, address) in &reply.glue {
+            self.add_address(&child, Some(name), *address);
+        }
+        let ds = reply.authority.iter().find(|set| set.rtype == RecordType::DS);
+        let proofs: Vec<RrSet> = reply.authority.iter().filter(|set| set.rtype != RecordType::DS).cloned().collect();
+        let ttl = ds.or(proofs.first()).map_or(0, |set| self.settings.ttl.clamp(set.ttl));
+        let entry = Entry {
+            set: ds.cloned(),
+            rcode: Rcode::NOERROR,
+            authority: proofs.into(),
+            rank: Rank::Referral,
+            security: Security::Indeterminate,
+            stored: now.seconds(),
+            ttl,
+            from: None,
+        };
+        self.store.put(&cut.name, RecordType::DS, entry, now);
+        let child = Arc::new(child);
+        self.delegations.put(child.clone());
+        child
+    }
+
+    /// Adds an address to a delegation, if it may be asked.
+    pub(super) fn add_address(&self, delegation: &Delegation, name: Option<&Name>, address: IpAddr) {
+        if self.may_be_asked(address) {
+            delegation.add_address(name, self.servers.at(standard(address)), Protocol::Udp);
+        }
+    }
+
+    fn ds_from_referral(&self, answered: &Answered) -> Known {
+        let (answer, authority) = answered.reply.authority.iter().cloned().partition(|set| set.rtype == RecordType::DS);
+        Known { answer, authority, rcode: Rcode::NOERROR, alias: None }
+    }
+
+    /// Keeps what a reply says, and says it.
+    fn keep(&self, delegation: &Arc<Delegation>, answered: &Answered, qtype: RecordType) -> Known {
+        let now = self.clock.now();
+        let reply = &answered.reply;
+        let rank =
+            if reply.authoritative || delegation.manner == Manner::Forward { Rank::Authority } else { Rank::Answer };
+        let entry = |set: Option<RrSet>, rcode, authority: Arc<[RrSet]>, ttl| Entry {
+            set,
+            rcode,
+            authority,
+            rank,
+            security: Security::Indeterminate,
+            stored: now.seconds(),
+            ttl,
+            from: Some(answered.from.server.address),
+        };
+        let negative = match &reply.outcome {
+            Outcome::NoData(last) => Some((last, Rcode::NOERROR)),
+            Outcome::NxDomain(last) => Some((last, Rcode::NXDOMAIN)),
+            _ => None,
+        };
+        let mut answer = reply.answer.clone();
+        for set in &mut answer {
+            set.ttl = self.settings.ttl.clamp(set.ttl);
+        }
+        let mut authority = reply.authority.clone();
+        if let Some((last, rcode)) = negative {
+            let ttl = scrub::negative_ttl(&authority).unwrap_or(UNPROVEN_NEGATIVE_TTL);
+            let ttl = self.settings.ttl.clamp_negative(ttl);
+            for set in authority.iter_mut().filter(|set| set.rtype == RecordType::SOA) {
+                set.ttl = ttl;
+            }
+            self.store.put(last, qtype, entry(None, rcode, authority.clone().into(), ttl), now);
+        }
+        // A wildcard's expansion needs the proof that nothing closer exists (RFC 4035, section 3.1.3.3).
+        let proofs: Arc<[RrSet]> = if negative.is_none() { authority.clone().into() } else { Arc::new([]) };
+        let renamed = answer.iter().any(|set| set.rtype == RecordType::DNAME);
+        if qtype != RecordType::ANY && qtype != RecordType::RRSIG {
+            for set in answer.iter().filter(|set| set.rtype != RecordType::CNAME || !renamed) {
+                self.store.put(
+                    &set.name,
+                    set.rtype,
+                    entry(Some(set.clone()), Rcode::NOERROR, proofs.clone(), set.ttl),
+                    now,
+                );
+            }
+        }
+        if let Some(own) = &reply.own_servers
+            && delegation.manner == Manner::Iterate
+        {
+            for name in own.targets() {
+                delegation.add_name(name, true);
+            }
+            for (name, address) in reply.glue.iter().filter(|(name, _)| name.is_at_or_below(&delegation.zone)) {
+                self.add_address(delegation, Some(name), *address);
+            }
+        }
+        let alias = match &reply.outcome {
+            Outcome::Alias(target) => Some(target.clone()),
+            _ => None,
+        };
+        let rcode = match &reply.outcome {
+            Outcome::NxDomain(_) => Rcode::NXDOMAIN,
+            Outcome::TooLong => Rcode::YXDOMAIN,
+            _ => Rcode::NOERROR,
+        };
+        Known { answer, authority, rcode, alias }
+    }
+
+    /// Looks up the address of one more server; `false` when there is none left to look for.
+    pub(super) async fn find_server(
+        &self,
+        work: &Work,
+        path: &Path<'_>,
+        delegation: &Arc<Delegation>,
+    ) -> Result<bool, Failure> {
+        let limits = &self.settings.limits;
+        let missing = delegation.missing(self.families());
+        let wanted = missing.iter().find_map(|(name, family)| {
+            let rtype = [RecordType::A, RecordType::AAAA][*family];
+            Some((name, *family, path.descend(name, rtype, limits).ok()?, rtype))
+        });
+        let Some((name, family, below, rtype)) = wanted else { return Ok(false) };
+        work.take_lookup()?;
+        delegation.looked_up(name, family);
+        let found = match self.store.get_exact(name, rtype, self.clock.now()) {
+            Some(entry) if entry.rcode == Rcode::SERVFAIL => Err(Failure::Recent),
+            _ => Box::pin(self.find(work, &below, name, rtype, Source::Any)).await,
+        };
+        match found {
+            Ok(message) => {
+                for address in message.answer.iter().filter(|set| set.rtype == rtype).flat_map(scrub::addresses) {
+                    self.add_address(delegation, Some(name), address);
+                }
+                Ok(true)
+            }
+            Err(failure @ (Failure::Late | Failure::Excess { what: "queries" })) => Err(failure),
+            Err(_) => {
+                let now = self.clock.now();
+                let failed = Entry {
+                    set: None,
+                    rcode: Rcode::SERVFAIL,
+                    authority: Arc::new([]),
+                    rank: Rank::Answer,
+                    security: Security::Indeterminate,
+                    stored: now.seconds(),
+                    ttl: FAILURE_TTL,
+                    from: None,
+                };
+                self.store.put(name, rtype, failed, now);
+                Ok(true)
+            }
+        }
+    }
+}
+
+/// An answer to a question, or a part of it that ends in an alias.
+struct Known {
+    answer: Vec<RrSet>,
+    authority: Vec<RrSet>,
+    rcode: Rcode,
+    alias: Option<DomainName>,
+}
+
+impl Known {
+    fn from_entry(entry: &Entry, qtype: RecordType, now: crate::clock::Now) -> Self {
+        let set = entry.set_at(now);
+        let alias = set
+            .as_ref()
+            .filter(|set| set.rtype == RecordType::CNAME && qtype != RecordType::CNAME)
+            .and_then(|set| set.targets().next());
+        Self {
+            answer: set.into_iter().collect(),
+            authority: entry.authority_at(now).collect(),
+            rcode: entry.rcode,
+            alias,
+        }
+    }
+}
+
+/// How much of the name the next server is shown (RFC 9156, section 2.3).
+struct Steps {
+    mode: Minimisation,
+    /// Labels that have been shown below the cut of now without finding another.
+    below: usize,
+    /// Steps taken on the whole way.
+    taken: usize,
+}
+
+impl Steps {
+    fn new(mode: Minimisation) -> Self {
+        Self { mode, below: 0, taken: 0 }
+    }
+
+    fn shown(&self, delegation: &Delegation, name: &Name) -> DomainName {
+        if self.mode == Minimisation::Off || delegation.manner == Manner::Forward {
+            return name.to_owned();
+        }
+        name.suffix(delegation.zone.label_count() + self.below + 1).to_owned()
+    }
+
+    /// The servers were shown a name at which no zone begins.
+    fn no_cut(&mut self) {
+        self.taken += 1;
+        // The first labels one by one, then the rest in as many steps as are left.
+        self.below += if self.taken < ONE_BY_ONE { 1 } else { 128usize.div_ceil(MINIMISE_STEPS) };
+        if self.taken >= MINIMISE_STEPS {
+            self.mode = Minimisation::Off;
+        }
+    }
+
+    /// A zone begins there.
+    fn cut(&mut self) {
+        self.below = 0;
+    }
+
+    /// Show the whole name from now on.
+    fn give_up(&mut self) {
+        self.mode = Minimisation::Off;
+    }
+}

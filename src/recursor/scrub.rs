@@ -1,0 +1,281 @@
+//! Understands a reply: what it says to the question, and what of it may be believed.
+//!
+//! A server is believed about names in the zone that it was asked for, and
+//! about nothing else (bailiwick; RFC 5452, section 6). What else a message
+//! holds is left out before anybody sees it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use smallvec::SmallVec;
+
+use crate::name::{DomainName, Name};
+use crate::query::{Rcode, RecordType};
+
+use super::delegation::Manner;
+use super::message::{Message, Rdata, RrSet};
+
+/// What a reply says.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// What it comes down to.
+    pub outcome: Outcome,
+    /// Aliases in order from the question's name on, and the records asked for at their end.
+    pub answer: Vec<RrSet>,
+    /// SOA of a negative answer; NSEC, NSEC3 and, in a referral, DS.
+    pub authority: Vec<RrSet>,
+    /// The zone's own name servers as it names them itself.
+    pub own_servers: Option<RrSet>,
+    /// Addresses of name servers, fit to reach them.
+    pub glue: Vec<(DomainName, IpAddr)>,
+    /// A server that is an authority says so.
+    pub authoritative: bool,
+}
+
+/// What a reply comes down to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The records asked for are there.
+    Answered,
+    /// The name is an alias; go on with this one.
+    Alias(DomainName),
+    /// The name, perhaps at the end of aliases, has no such records.
+    NoData(DomainName),
+    /// The name, perhaps at the end of aliases, does not exist.
+    NxDomain(DomainName),
+    /// A DNAME makes the name too long (RFC 6672, section 2.2).
+    TooLong,
+    /// Ask the servers of this zone.
+    Referral(RrSet),
+}
+
+/// What a reply is worth.
+#[derive(Debug, Clone)]
+pub enum Worth {
+    /// It answers.
+    Good(Reply),
+    /// It may answer, but another server might do better: no authority, or nothing that proves it.
+    Poor(Reply),
+    /// The server does not serve the zone, or cannot now.
+    Lame(Fault),
+}
+
+/// What is wrong with a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It answers with this code.
+    Rcode(Rcode),
+    /// It sends us to where we come from (RFC 1713, section 2.2 calls this a lame delegation).
+    UpwardReferral,
+    /// It says nothing at all, or nothing that belongs together.
+    Empty,
+}
+
+/// The longest chain of aliases that is followed inside one message.
+const MAX_CHAIN: usize = 12;
+
+/// Reads `message` as the reply of a server of `zone` to `name` and `qtype`.
+pub fn read(message: Message, zone: &Name, manner: Manner, name: &Name, qtype: RecordType) -> Worth {
+    match message.rcode {
+        Rcode::NOERROR | Rcode::NXDOMAIN => {}
+        Rcode::YXDOMAIN if message.answer.iter().any(|set| set.rtype == RecordType::DNAME) => {}
+        rcode => return Worth::Lame(Fault::Rcode(rcode)),
+    }
+    // A resolver that we were told to use may speak of everything.
+    let trusted = if manner == Manner::Forward { Name::root() } else { zone };
+    let mut message = message;
+    for section in [&mut message.answer, &mut message.authority, &mut message.additional] {
+        section.retain(|set| set.name.is_at_or_below(trusted));
+    }
+
+    let (answer, end) = follow(&mut message.answer, trusted, name, qtype);
+    let aliased = !answer.is_empty();
+    let mut reply = Reply {
+        outcome: Outcome::Answered,
+        answer,
+        authority: Vec::new(),
+        own_servers: None,
+        glue: Vec::new(),
+        authoritative: message.authoritative,
+    };
+    // Somebody else's resolver, misused as an authority, says that it recurses and is none.
+    let borrowed = manner != Manner::Forward && message.recursion_available && !message.authoritative;
+    let worth = |reply: Reply| if borrowed { Worth::Poor(reply) } else { Worth::Good(reply) };
+    let is_proof = |set: &RrSet| matches!(set.rtype, RecordType::NSEC | RecordType::NSEC3);
+
+    let last = match end {
+        End::TooLong => {
+            reply.outcome = Outcome::TooLong;
+            return worth(reply);
+        }
+        End::Found => {
+            let own = |set: &&RrSet| set.rtype == RecordType::NS && *set.name == *zone;
+            reply.own_servers = message.authority.iter().find(own).filter(|_| message.authoritative).cloned();
+            reply.glue = glue(&message.additional, reply.own_servers.as_ref());
+            reply.authority = message.authority;
+            reply.authority.retain(is_proof);
+            return worth(reply);
+        }
+        End::Outside(target) => {
+            reply.outcome = Outcome::Alias(target);
+            reply.authority = message.authority;
+            reply.authority.retain(is_proof);
+            return worth(reply);
+        }
+        End::Missing(last) => last,
+    };
+
+    let soa = |set: &RrSet| set.rtype == RecordType::SOA && last.is_at_or_below(&set.name);
+    let has_soa = message.authority.iter().any(soa);
+    let negative = |reply: &mut Reply, message: Message| {
+        reply.authority = message.authority;
+        reply.authority.retain(|set| soa(set) || is_proof(set));
+    };
+    if message.rcode == Rcode::NXDOMAIN && (has_soa || !aliased) {
+        reply.outcome = Outcome::NxDomain(last.clone());
+        negative(&mut reply, message);
+        return worth(reply);
+    }
+    if has_soa {
+        reply.outcome = Outcome::NoData(last.clone());
+        negative(&mut reply, message);
+        return worth(reply);
+    }
+    if aliased {
+        reply.authority = message.authority;
+        reply.authority.retain(is_proof);
+        reply.outcome = Outcome::Alias(last);
+        return worth(reply);
+    }
+    if qtype == RecordType::ANY && !message.answer.is_empty() {
+        reply.answer = message.answer;
+        reply.answer.retain(|set| *set.name == *name);
+        return if reply.answer.is_empty() { Worth::Lame(Fault::Empty) } else { worth(reply) };
+    }
+
+    let servers = message.authority.iter().filter(|set| set.rtype == RecordType::NS);
+    if let Some(cut) = servers.clone().find(|set| set.name.is_below(zone) && name.is_at_or_below(&set.name)) {
+        if manner == Manner::Forward {
+            // A forwarder that refers us elsewhere does not do its work.
+            return Worth::Lame(Fault::Empty);
+        }
+        let cut = cut.clone();
+        reply.glue = glue(&message.additional, Some(&cut));
+        reply.authority = message.authority;
+        reply.authority.retain(|set| is_proof(set) || set.rtype == RecordType::DS && set.name == cut.name);
+        reply.outcome = Outcome::Referral(cut);
+        return Worth::Good(reply);
+    }
+    if servers.clone().any(|set| zone.is_at_or_below(&set.name)) && !message.authoritative {
+        return Worth::Lame(Fault::UpwardReferral);
+    }
+    let empty = message.authority.is_empty() && message.additional.is_empty();
+    reply.outcome = Outcome::NoData(last.clone());
+    negative(&mut reply, message);
+    match (reply.authoritative && !empty, manner) {
+        (_, Manner::Forward) | (true, _) => Worth::Good(reply),
+        // No SOA and no authority: take it only if nobody says better.
+        (false, _) => Worth::Poor(reply),
+    }
+}
+
+/// Where a chain of aliases ends.
+enum End {
+    /// At the records asked for.
+    Found,
+    /// At a name that this server has no say about.
+    Outside(DomainName),
+    /// At a name that the message has no records for.
+    Missing(DomainName),
+    /// At a DNAME that makes the name too long.
+    TooLong,
+}
+
+/// Follows aliases through the answer section as far as they stay below `trusted`.
+fn follow(sets: &mut Vec<RrSet>, trusted: &Name, name: &Name, qtype: RecordType) -> (Vec<RrSet>, End) {
+    let mut chain: Vec<RrSet> = Vec::new();
+    let mut at = name.to_owned();
+    let take = |sets: &mut Vec<RrSet>, wanted: &dyn Fn(&RrSet) -> bool| {
+        sets.iter().position(wanted).map(|place| sets.swap_remove(place))
+    };
+    while chain.len() < MAX_CHAIN {
+        if !at.is_at_or_below(trusted) {
+            return (chain, End::Outside(at));
+        }
+        let renames = |set: &RrSet| set.rtype == RecordType::DNAME && at.is_below(&set.name);
+        // A CNAME that a DNAME stands for is synthesised below, also when it is what was asked for.
+        if !(qtype == RecordType::CNAME && sets.iter().any(renames))
+            && let Some(found) = take(sets, &|set| set.rtype == qtype && set.name == at)
+        {
+            chain.push(found);
+            return (chain, End::Found);
+        }
+        if qtype == RecordType::ANY {
+            break;
+        }
+        let target = if let Some(dname) = take(sets, &renames) {
+            let alias = synthesise(&dname, &at);
+            chain.push(dname);
+            let Some(alias) = alias else { return (chain, End::TooLong) };
+            // The server's own synthesis says the same, or is not to be believed.
+            take(sets, &|set| set.rtype == RecordType::CNAME && set.name == at);
+            let target = alias.targets().next();
+            chain.push(alias);
+            if qtype == RecordType::CNAME {
+                return (chain, End::Found);
+            }
+            target
+        } else if let Some(alias) = take(sets, &|set| set.rtype == RecordType::CNAME && set.name == at) {
+            // One name has one canonical name (RFC 2181, section 10.1).
+            let target = alias.targets().next();
+            chain.push(RrSet { rdata: alias.rdata.iter().take(1).cloned().collect(), ..alias });
+            target
+        } else {
+            break;
+        };
+        match target {
+            Some(target) => at = target,
+            None => break,
+        }
+    }
+    (chain, End::Missing(at))
+}
+
+/// The CNAME that `dname` stands for at `name`; `None` when the target would be too long (RFC 6672, section 3.1).
+pub fn synthesise(dname: &RrSet, name: &Name) -> Option<RrSet> {
+    let target = dname.targets().next()?;
+    let alias = name.with_suffix_replaced(&dname.name, &target).ok()?;
+    Some(RrSet {
+        name: name.to_owned(),
+        rtype: RecordType::CNAME,
+        ttl: dname.ttl,
+        rdata: SmallVec::from_iter([Rdata::from(alias.as_wire())]),
+        signatures: SmallVec::new(),
+    })
+}
+
+/// Addresses in the additional section that belong to servers of `cut`.
+fn glue(additional: &[RrSet], cut: Option<&RrSet>) -> Vec<(DomainName, IpAddr)> {
+    let Some(cut) = cut else { return Vec::new() };
+    let names: Vec<DomainName> = cut.targets().collect();
+    let mut glue = Vec::new();
+    for set in additional.iter().filter(|set| names.contains(&set.name)) {
+        glue.extend(addresses(set).map(|address| (set.name.clone(), address)));
+    }
+    glue
+}
+
+/// The addresses of a set of A or AAAA records.
+pub fn addresses(set: &RrSet) -> impl Iterator<Item = IpAddr> + '_ {
+    set.rdata.iter().filter_map(|data| match set.rtype {
+        RecordType::A => <[u8; 4]>::try_from(&**data).ok().map(|octets| Ipv4Addr::from(octets).into()),
+        RecordType::AAAA => <[u8; 16]>::try_from(&**data).ok().map(|octets| Ipv6Addr::from(octets).into()),
+        _ => None,
+    })
+}
+
+/// For how many seconds a negative answer holds: the lesser of the SOA's TTL and its MINIMUM (RFC 2308, section 5).
+pub fn negative_ttl(authority: &[RrSet]) -> Option<u32> {
+    let soa = authority.iter().find(|set| set.rtype == RecordType::SOA)?;
+    let minimum = soa.rdata.first()?.last_chunk().map(|octets| u32::from_be_bytes(*octets))?;
+    Some(soa.ttl.min(minimum))
+}

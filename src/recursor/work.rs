@@ -1,0 +1,203 @@
+//! The work that one question causes, and its limits.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::name::{DomainName, Name};
+use crate::query::{ExtendedError, RecordType};
+
+use super::settings::Limits;
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// No server of the zone answered.
+    #[error("no server of {zone} could be reached")]
+    Unreachable {
+        /// The zone.
+        zone: DomainName,
+    },
+    /// Servers of the zone answered, none of them usably.
+    #[error("no server of {zone} gave a usable answer")]
+    Lame {
+        /// The zone.
+        zone: DomainName,
+    },
+    /// The time is over.
+    #[error("the question took too long")]
+    Late,
+    /// The question has caused too much work.
+    #[error("the question needs more work than is allowed: {what}")]
+    Excess {
+        /// What there was too much of.
+        what: &'static str,
+    },
+    /// The answer depends on itself.
+    #[error("the answer depends on itself")]
+    Cycle,
+    /// It failed a moment ago, and is not tried again yet.
+    #[error("it failed a moment ago")]
+    Recent,
+}
+
+impl Failure {
+    /// What a client is told (RFC 8914).
+    pub fn extended_error(&self) -> ExtendedError {
+        let code = match self {
+            Self::Unreachable { .. } | Self::Late => ExtendedError::NO_REACHABLE_AUTHORITY,
+            Self::Lame { .. } => ExtendedError::NETWORK_ERROR,
+            Self::Excess { .. } | Self::Cycle => ExtendedError::OTHER,
+            Self::Recent => ExtendedError::CACHED_ERROR,
+        };
+        ExtendedError::new(code, self.to_string())
+    }
+}
+
+/// One query that was sent, as `explain` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// The zone whose server was asked.
+    pub zone: DomainName,
+    /// The server.
+    pub server: SocketAddr,
+    /// The name it was asked for; shorter than the question's while names are minimised.
+    pub name: DomainName,
+    /// The type it was asked for.
+    pub rtype: RecordType,
+    /// What came of it.
+    pub result: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// What one question may still cost, shared by all that it leads to.
+#[derive(Debug)]
+pub struct Work {
+    deadline: Instant,
+    queries: AtomicU32,
+    lookups: AtomicU32,
+    /// Servers that sent what did not validate; others come before them.
+    pub avoid: Mutex<Vec<SocketAddr>>,
+    steps: Option<Mutex<Vec<Step>>>,
+}
+
+impl Work {
+    /// The whole allowance.
+    pub fn new(limits: &Limits, patience: Duration, traced: bool) -> Self {
+        Self {
+            deadline: Instant::now() + patience,
+            queries: AtomicU32::new(limits.queries),
+            lookups: AtomicU32::new(limits.total_server_lookups),
+            avoid: Mutex::default(),
+            steps: traced.then(Mutex::default),
+        }
+    }
+
+    /// How much time is left.
+    pub fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Takes one query off the allowance.
+    pub fn take_query(&self) -> Result<(), Failure> {
+        take(&self.queries).then_some(()).ok_or(Failure::Excess { what: "queries" })
+    }
+
+    /// Takes the look-up of one server's address off the allowance.
+    pub fn take_lookup(&self) -> Result<(), Failure> {
+        take(&self.lookups).then_some(()).ok_or(Failure::Excess { what: "name servers without addresses" })
+    }
+
+    /// Notes a step, when somebody wants to know.
+    pub fn note(&self, step: impl FnOnce() -> Step) {
+        if let Some(steps) = &self.steps {
+            steps.lock().push(step());
+        }
+    }
+
+    /// The steps that were noted.
+    pub fn into_steps(self) -> Vec<Step> {
+        self.steps.map(Mutex::into_inner).unwrap_or_default()
+    }
+}
+
+fn take(counter: &AtomicU32) -> bool {
+    counter.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok()
+}
+
+/// The questions that led to this one, so that none waits for itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Path<'a> {
+    name: &'a Name,
+    rtype: RecordType,
+    depth: u32,
+    above: Option<&'a Path<'a>>,
+}
+
+impl<'a> Path<'a> {
+    /// A question of its own.
+    pub fn start(name: &'a Name, rtype: RecordType) -> Self {
+        Self { name, rtype, depth: 0, above: None }
+    }
+
+    /// A question that a chain of trust needs.
+    pub fn inner(name: &'a Name, rtype: RecordType) -> Self {
+        Self { depth: 1, ..Self::start(name, rtype) }
+    }
+
+    /// A question that arises within this one.
+    ///
+    /// # Errors
+    ///
+    /// When it is one of those that led here, or there are too many.
+    pub fn descend(&'a self, name: &'a Name, rtype: RecordType, limits: &Limits) -> Result<Self, Failure> {
+        if self.holds(name, rtype) {
+            return Err(Failure::Cycle);
+        }
+        if self.depth >= limits.depth {
+            return Err(Failure::Excess { what: "questions within questions" });
+        }
+        Ok(Self { name, rtype, depth: self.depth + 1, above: Some(self) })
+    }
+
+    /// Whether the question is one of those that led here.
+    pub fn holds(&self, name: &Name, rtype: RecordType) -> bool {
+        std::iter::successors(Some(self), |path| path.above).any(|path| path.rtype == rtype && *path.name == *name)
+    }
+
+    /// How many questions lie above.
+    pub fn depth(&self) -> u32 {
+        self.depth
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_that_leads_to_itself_is_a_cycle() {
+        let (a, b): (DomainName, DomainName) = ("a.kz".parse().unwrap(), "b.kz".parse().unwrap());
+        let limits = Limits { depth: 2, ..Limits::default() };
+        let top = Path::start(&a, RecordType::A);
+        let next = top.descend(&b, RecordType::A, &limits).unwrap();
+        assert_eq!(next.descend(&a, RecordType::A, &limits).unwrap_err(), Failure::Cycle);
+        let last = next.descend(&a, RecordType::AAAA, &limits).unwrap();
+        let error = last.descend(&b, RecordType::MX, &limits).unwrap_err();
+        assert_eq!(error, Failure::Excess { what: "questions within questions" });
+    }
+
+    #[tokio::test]
+    async fn the_allowance_is_shared_and_ends() {
+        let limits = Limits { queries: 2, ..Limits::default() };
+        let work = Work::new(&limits, Duration::from_secs(1), false);
+        assert!(work.take_query().is_ok() && work.take_query().is_ok());
+        assert_eq!(work.take_query(), Err(Failure::Excess { what: "queries" }));
+    }
+}
