@@ -49,7 +49,7 @@ use crate::name::Name;
 use crate::query::{ExtendedError, Question, Rcode, RecordType};
 
 use self::delegation::{Delegation, Delegations, Manner};
-use self::dnssec::{Attempt, Fetch, FetchFailed, Validation, Validator};
+use self::dnssec::{Algorithms, Attempt, Fetch, FetchFailed, Validation, Validator};
 use self::iterate::Source;
 use self::message::Message;
 use self::network::{Network, Protocol};
@@ -176,6 +176,18 @@ impl Recursor {
     /// A resolver that reaches the world through `network`.
     pub fn new(settings: Settings, network: Arc<dyn Network>, clock: Clock) -> Self {
         let validator = Validator::new(settings.dnssec.clone(), settings.trust_anchors.clone());
+        Self::with_validator(settings, network, clock, validator)
+    }
+
+    /// A resolver with a cryptography of the caller's.
+    pub fn with_algorithms(
+        settings: Settings,
+        network: Arc<dyn Network>,
+        clock: Clock,
+        algorithms: Arc<dyn Algorithms>,
+    ) -> Self {
+        let (validation, anchors) = (settings.dnssec.clone(), settings.trust_anchors.clone());
+        let validator = Validator::with_algorithms(validation, anchors, algorithms);
         Self::with_validator(settings, network, clock, validator)
     }
 
@@ -466,7 +478,7 @@ impl Fetch for ChainFetch<'_> {
         Box::pin(async move {
             let source = match attempt {
                 Attempt::First => Source::Any,
-                Attempt::Again => Source::Fresh,
+                Attempt::Again | Attempt::Fresh => Source::Fresh,
             };
             let path = Path::inner(name, rtype);
             match self.engine.find(self.work, &path, name, rtype, source).await {
