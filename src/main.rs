@@ -1,3 +1,7 @@
 //! The `qalqan` command; see [`qalqan::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    qalqan::cli::run()
+}

@@ -115,6 +115,16 @@ impl Compiled {
     pub fn path(&self) -> &Path {
         &self.file
     }
+
+    /// Keeps the file as `path`, in the folder it was made in or another of the same file system.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be renamed.
+    pub fn keep_as(self, path: &Path) -> Result<(), CompileError> {
+        let fault = |error: tempfile::PathPersistError| CompileError::Io { path: path.to_owned(), source: error.error };
+        self.file.persist(path).map_err(fault)
+    }
 }
 
 /// How a compilation went.

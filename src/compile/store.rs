@@ -137,6 +137,12 @@ impl Store {
         lines.filter(|generation| is_id(&generation.id) && self.file_of(&generation.id).is_file()).collect()
     }
 
+    /// The file of the generation whose id begins with `start`.
+    pub fn find(&self, start: &str) -> Option<PathBuf> {
+        let found = self.generations().into_iter().rev().find(|generation| generation.id.starts_with(start));
+        found.filter(|_| !start.is_empty()).map(|generation| self.file_of(&generation.id))
+    }
+
     /// Makes an earlier generation current again: `id`, or the one before the current one.
     ///
     /// It stays until a list changes or somebody reloads.

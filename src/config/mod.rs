@@ -101,6 +101,17 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Whether something differs from `running` that a reload does not put in force.
+    pub fn needs_restart(&self, running: &Self) -> bool {
+        let front = front::Settings { admission: running.front.admission.clone(), ..self.front.clone() };
+        front != running.front
+            || self.pipeline != running.pipeline
+            || self.control != running.control
+            || self.server.state_dir != running.server.state_dir
+    }
+}
+
 /// Where the state is kept when the configuration does not say so: where the service manager or the desktop wants it,
 /// else in the system's place for a server that is configured, and in the build folder for one that is tried out.
 fn default_state_dir(configured: bool) -> PathBuf {

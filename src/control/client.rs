@@ -128,6 +128,11 @@ impl Client {
 }
 
 impl CallError {
+    /// Whether the request did not make sense to the server.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Problem(problem) if problem.kind == ProblemKind::Usage)
+    }
+
     /// Whether the server has refused because of a guard.
     pub fn is_refused(&self) -> bool {
         matches!(self, Self::Problem(problem) if problem.kind == ProblemKind::Refused)

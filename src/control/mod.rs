@@ -146,6 +146,9 @@ pub struct Reloaded {
     pub generation: String,
     /// Whether it is another one than before.
     pub changed: bool,
+    /// What went wrong all the same: a bad list that its last good copy stands in for.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// `POST /api/v1/rollback`.

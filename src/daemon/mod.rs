@@ -1,1 +1,262 @@
 //! Starts everything in order, reloads, drains and stops.
+//!
+//! The order of a start: log, state, lists, sockets, rights, resolver, fronts,
+//! and only then the line that says so. Lists come before sockets, so that a
+//! server that cannot filter yet refuses clients, who turn to the next one,
+//! rather than let them wait or pass.
+
+mod backend;
+mod lists;
+mod log;
+mod overrides;
+mod privileges;
+mod watch;
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::clock::Clock;
+use crate::compile::{Freshness, Progress, Store, StoreError};
+use crate::config::Config;
+use crate::control::{Control, ControlError};
+use crate::front::{BindError, Front, Sockets};
+use crate::list::Source;
+use crate::metrics::Metrics;
+use crate::pipeline::{Pipeline, Recorder};
+use crate::policy::Policy;
+
+use backend::Daemon;
+use lists::Loaded;
+use overrides::OverridesFile;
+use watch::{Sight, Watch};
+
+pub use lists::ListsError;
+pub use overrides::OverridesFileError;
+pub use privileges::PrivilegeError;
+
+/// How soon a file that has just changed is looked at again.
+const AT_REST: Duration = Duration::from_millis(100);
+/// How often overrides that have ended are taken out of the file. They end by themselves.
+const TIDY: Duration = Duration::from_secs(60);
+
+/// Why the server did not start, or ended otherwise than it was told to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The state cannot be kept.
+    #[error("server.state-dir: {0}")]
+    State(#[from] StoreError),
+    /// There is nothing to filter by.
+    #[error(
+        "{0}\nthere is no earlier generation either; mend the lists, or start with --allow-unfiltered to block nothing"
+    )]
+    Unfiltered(ListsError),
+    /// The run-time overrides cannot be read.
+    #[error(transparent)]
+    Overrides(#[from] OverridesFileError),
+    /// An address cannot be listened on.
+    #[error("server.listen: {0}")]
+    Listen(#[from] BindError),
+    /// The address of the API cannot be listened on.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The rights of another account cannot be taken on.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
+    /// The system has no threads or signals to give.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+    /// A worker has ended by itself.
+    #[error("a worker has ended by itself; this is a fault in the program, and the log says where")]
+    Worker,
+}
+
+/// How to serve, beside the configuration.
+pub struct Options {
+    /// Start without filtering when there are no lists to be had.
+    pub allow_unfiltered: bool,
+    /// Is told how far the compilation at the start is.
+    pub progress: Box<dyn FnMut(Progress<'_>)>,
+}
+
+/// Serves until SIGTERM or SIGINT, and then answers what it has taken.
+///
+/// # Errors
+///
+/// When it cannot start, or a worker ends by itself.
+pub fn serve(config: Config, mut options: Options) -> Result<(), ServeError> {
+    log::start(&config.server);
+    let clock = Clock::system();
+    let store = Store::open(&config.server.state_dir)?;
+    // Looked at before the lists are read: what changes meanwhile is noticed.
+    let sight = Sight::take(&config.compile.lists);
+    let loaded = match lists::start(&store, &config.compile, &clock, &mut options.progress) {
+        Ok(loaded) => Some(loaded),
+        Err(failure) if options.allow_unfiltered => {
+            error!(error = %failure, "there are no lists; nothing is blocked");
+            None
+        }
+        Err(failure) => return Err(ServeError::Unfiltered(failure)),
+    };
+    let overrides = OverridesFile::open(&config.server.state_dir)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("qalqan-async").build()?;
+    let outcome = runtime.block_on(run(config, store, sight, loaded, overrides, clock));
+    // A download or a compilation that nobody waits for any more does not keep the process.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn run(
+    config: Config,
+    store: Store,
+    sight: Sight,
+    loaded: Option<Loaded>,
+    overrides: OverridesFile,
+    clock: Clock,
+) -> Result<(), ServeError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+
+    let sockets = Sockets::bind(&config.front)?;
+    let listen = sockets.addresses().to_vec();
+    let control = Control::bind(&config.control).await?;
+    let control_address = control.address();
+    if let Some(user) = &config.server.user {
+        privileges::become_user(user, &config.server.state_dir)?;
+    }
+
+    let metrics = Arc::new(Metrics::new(clock.now().wall));
+    let snapshot = loaded.as_ref().map(|loaded| Arc::clone(&loaded.snapshot));
+    let policy = Policy::new(config.policy.clone(), snapshot, overrides.set().clone());
+    match policy.snapshot() {
+        Some(_) => metrics.set_lists(policy.lists().iter().map(|list| list.name.as_str())),
+        None => metrics.set_lists(config.compile.lists.iter().map(|list| list.name.as_str())),
+    }
+    let upstream = upstream();
+    let pipeline = Pipeline::new(config.pipeline.clone(), upstream, policy, clock.clone());
+    let recorder = || metrics.shard() as Arc<dyn Recorder>;
+    let front = Front::start(sockets, &config.front, Arc::clone(&pipeline), recorder)?;
+
+    let grace = config.server.drain;
+    let watch_every = config.server.watch;
+    let control_settings = config.control.clone();
+    let (admission, mut new_admission) = tokio::sync::watch::channel(config.front.admission.clone());
+    let daemon =
+        Arc::new(Daemon::new(config, store, clock, pipeline, metrics, overrides, listen.clone(), loaded, admission));
+
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    tasks.spawn(control.serve(control_settings, Arc::clone(&daemon) as _, stop.clone()));
+    if !watch_every.is_zero() {
+        tasks.spawn(stop.clone().run_until_cancelled_owned(watch_files(Arc::clone(&daemon), sight, watch_every)));
+    }
+    tasks.spawn(stop.clone().run_until_cancelled_owned(refresh_urls(Arc::clone(&daemon))));
+    tasks.spawn(stop.clone().run_until_cancelled_owned(tidy_overrides(Arc::clone(&daemon))));
+
+    let addresses: Vec<String> = listen.iter().map(ToString::to_string).collect();
+    info!(listen = addresses.join(" "), control = %control_address, generation = daemon.generation(), "ready");
+    // Whoever started us may have closed standard output; that is no reason to end.
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "ready {} control {control_address}", addresses.join(" ")).and_then(|()| out.flush());
+    drop(out);
+    notify(&[sd_notify::NotifyState::Ready]);
+
+    let outcome = loop {
+        tokio::select! {
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+            () = front.failed() => break Err(ServeError::Worker),
+            Ok(()) = new_admission.changed() => front.replace_admission(&new_admission.borrow_and_update()),
+            _ = hangup.recv() => {
+                let daemon = Arc::clone(&daemon);
+                tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
+                    // What came of it is in the log and in the metrics.
+                    let _ = daemon.reload(Freshness::Refresh).await;
+                }));
+            }
+        }
+    };
+
+    info!("stopping; queries under way are answered");
+    notify(&[sd_notify::NotifyState::Stopping]);
+    daemon.start_draining();
+    tokio::select! {
+        () = front.drain(grace) => {}
+        _ = terminate.recv() => warn!("told to stop again; stopping at once"),
+        _ = interrupt.recv() => warn!("told to stop again; stopping at once"),
+    }
+    stop.cancel();
+    tasks.close();
+    if tokio::time::timeout(Duration::from_secs(2), tasks.wait()).await.is_err() {
+        warn!(left = tasks.len(), "stopping with work under way");
+    }
+    info!("stopped");
+    outcome
+}
+
+/// Answers nothing yet.
+fn upstream() -> Arc<dyn crate::recursor::Upstream> {
+    struct Nobody;
+    impl crate::recursor::Upstream for Nobody {
+        fn resolve<'a>(
+            &'a self,
+            _: &'a crate::query::Question,
+            _: crate::clock::Now,
+        ) -> crate::recursor::BoxFuture<'a, crate::recursor::Resolution> {
+            Box::pin(std::future::pending())
+        }
+    }
+    Arc::new(Nobody)
+}
+
+/// Tells the service manager, if there is one.
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!(%error, "the service manager could not be told");
+    }
+}
+
+/// Brings in lists whose files have changed.
+async fn watch_files(daemon: Arc<Daemon>, sight: Sight, every: Duration) {
+    let mut watch = Watch::new(sight);
+    loop {
+        tokio::time::sleep(if watch.is_stirred() { AT_REST.min(every) } else { every }).await;
+        let settings = daemon.list_settings();
+        let Ok(sight) = tokio::task::spawn_blocking(move || Sight::take(&settings.lists)).await else { continue };
+        if watch.is_due(sight) && !daemon.is_current().await {
+            info!("a list has changed on disk");
+            let _ = daemon.reload(Freshness::Cached).await;
+        }
+    }
+}
+
+/// Asks for news of lists that come from URLs, as often as the most eager of them wants.
+async fn refresh_urls(daemon: Arc<Daemon>) {
+    loop {
+        let settings = daemon.list_settings();
+        let urls = settings.lists.iter().filter(|list| matches!(list.source, Source::Url(_)));
+        let every = urls.map(|list| list.refresh).filter(|refresh| !refresh.is_zero()).min();
+        match every {
+            Some(every) => {
+                tokio::time::sleep(every.max(Duration::from_secs(1))).await;
+                let _ = daemon.reload(Freshness::Refresh).await;
+            }
+            // A reload may bring one.
+            None => tokio::time::sleep(TIDY).await,
+        }
+    }
+}
+
+async fn tidy_overrides(daemon: Arc<Daemon>) {
+    loop {
+        tokio::time::sleep(TIDY).await;
+        daemon.remove_ended_overrides();
+    }
+}

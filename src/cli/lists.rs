@@ -1,0 +1,182 @@
+//! Commands that work on lists and generations without a running server.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{progress, say};
+use crate::clock::Clock;
+use crate::compile::{self, CompileError, Freshness, GuardMode, Report, Store, StoreError};
+use crate::config::{Config, ConfigError};
+use crate::list::Format;
+use crate::name::Name;
+use crate::policy::{OverrideSet, Policy};
+use crate::query::RecordType;
+use crate::snapshot::{OpenError, Snapshot};
+
+/// Why a command on lists did not do what it was told to.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CommandError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error("server.state-dir: {0}")]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("{path}: {source}", path = path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{count} lines are wrong; mend them, or leave out --strict")]
+    Strict { count: u64 },
+}
+
+impl CommandError {
+    /// Whether the configuration is wrong.
+    pub(super) fn is_usage(&self) -> bool {
+        matches!(self, Self::Config(_))
+    }
+
+    /// Whether a guard has refused.
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self, Self::Compile(CompileError::Guard(_)))
+    }
+}
+
+/// `qalqan compile`.
+pub(super) fn compile(
+    config: &Config,
+    output: Option<&Path>,
+    as_json: bool,
+    waive_guards: bool,
+) -> Result<(), CommandError> {
+    let clock = Clock::system();
+    let store = Store::open(&config.server.state_dir)?;
+    let guards = if waive_guards { GuardMode::Waive } else { GuardMode::Enforce };
+    // A file is made beside the place where it will stand, so that it can be renamed into it.
+    let folder = match output {
+        Some(path) => path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")),
+        None => store.folder(),
+    };
+    let compiled = compile::compile(
+        &config.compile,
+        Some(&store),
+        folder,
+        Freshness::Refresh,
+        guards,
+        clock.now(),
+        &mut *progress::bar(),
+    )?;
+    let report = compiled.report.clone();
+    let path = match output {
+        Some(path) => {
+            compiled.keep_as(path)?;
+            path.to_owned()
+        }
+        None => store.publish(compiled, config.compile.keep, clock.now())?,
+    };
+    match as_json {
+        true => say!("{}", serde_json::to_string_pretty(&report).expect("numbers and strings have a JSON form")),
+        false => {
+            print_report(&report);
+            say!("{}", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// `qalqan check`: compiles into a folder that is thrown away.
+pub(super) fn check(config: &Config, strict: bool) -> Result<(), CommandError> {
+    let folder = scratch()?;
+    let compiled = compile::compile(
+        &config.compile,
+        None,
+        folder.path(),
+        Freshness::Refresh,
+        GuardMode::Enforce,
+        Clock::system().now(),
+        &mut *progress::bar(),
+    )?;
+    print_report(&compiled.report);
+    let count = compiled.report.lists.iter().map(|list| list.reading.errors()).sum();
+    match strict && count > 0 {
+        true => Err(CommandError::Strict { count }),
+        false => Ok(()),
+    }
+}
+
+fn print_report(report: &Report) {
+    for list in &report.lists {
+        let reading = &list.reading;
+        say!(
+            "list {}: {} lines of {}, {} rules, {} entries, {} lines are wrong",
+            list.name,
+            reading.lines,
+            reading.format,
+            reading.rules,
+            list.entries,
+            reading.errors()
+        );
+        if let Some(reason) = &list.kept_because {
+            say!("  its last good copy stands in for it: {reason}");
+        }
+        for (reason, count) in reading.refused_by_reason() {
+            say!("  {count} refused: {reason}");
+        }
+        for refusal in &reading.first {
+            say!("  {}:{}: {}: {}", refusal.file, refusal.line, refusal.reason.label(), refusal.detail);
+        }
+    }
+    if report.protected_conflicts > 0 {
+        say!("{} rules are about protected names, which stay open", report.protected_conflicts);
+    }
+    say!("generation {}: {} names, {} bytes, {:.2} s", report.generation, report.names, report.bytes, report.seconds);
+}
+
+/// `qalqan explain`: by the compiled generation when it is up to date, else by one that is made for it.
+pub(super) fn explain(
+    config: &Config,
+    name: &Name,
+    qtype: RecordType,
+    client: IpAddr,
+    as_json: bool,
+) -> Result<(), CommandError> {
+    let clock = Clock::system();
+    let state = &config.server.state_dir;
+    // A store that is not there yet is not made for a look.
+    let store = state.is_dir().then(|| Store::open(state)).transpose()?;
+    let compiled = store.as_ref().and_then(|store| store.unchanged(&config.compile));
+    let snapshot = match compiled.map(|path| Snapshot::open(&path)) {
+        Some(Ok(snapshot)) => snapshot,
+        _ => {
+            let folder = scratch()?;
+            let compiled = compile::compile(
+                &config.compile,
+                store.as_ref(),
+                folder.path(),
+                Freshness::Cached,
+                GuardMode::Waive,
+                clock.now(),
+                &mut *progress::bar(),
+            )?;
+            Snapshot::open(compiled.path())?
+        }
+    };
+    let overrides = std::fs::read_to_string(state.join("overrides.json")).unwrap_or_default();
+    let overrides = OverrideSet::from_json(&overrides).unwrap_or_default();
+    let policy = Policy::new(config.policy.clone(), Some(Arc::new(snapshot)), overrides);
+    let explanation = policy.explain(name, qtype, client, clock.now());
+    match as_json {
+        true => say!("{}", serde_json::to_string_pretty(&explanation).expect("strings have a JSON form")),
+        false => say!("{} {}: {}", explanation.name, explanation.qtype, explanation.why),
+    }
+    Ok(())
+}
+
+/// A folder that goes when it is dropped.
+fn scratch() -> Result<tempfile::TempDir, CommandError> {
+    tempfile::tempdir().map_err(|source| CommandError::Io { path: std::env::temp_dir(), source })
+}

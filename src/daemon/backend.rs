@@ -1,0 +1,360 @@
+//! What the API can ask of a running server.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::lists::{self, ListsError, Loaded};
+use super::overrides::OverridesFile;
+use crate::clock::Clock;
+use crate::compile::{self, Freshness, GuardMode, Store};
+use crate::config::Config;
+use crate::control::{
+    Backend, CacheStatus, Explain, Flush, Flushed, ListStatus, NewOverride, Problem, ProblemKind, Reloaded, Status,
+};
+use crate::front::admission;
+use crate::metrics::{ListReading, Metrics, Readings, ReloadResult};
+use crate::name::DomainName;
+use crate::pipeline::Pipeline;
+use crate::policy::{Explanation, Override, OverrideSet, Policy};
+
+/// The longest that an override may last: what is to stay belongs into a list.
+const MAX_OVERRIDE_SECONDS: u64 = 366 * 86_400;
+
+/// A running server, as the API and the signals see it.
+pub(super) struct Daemon {
+    config: Mutex<Config>,
+    store: Store,
+    clock: Clock,
+    pipeline: Arc<Pipeline>,
+    metrics: Arc<Metrics>,
+    listen: Vec<SocketAddr>,
+    started_at: u64,
+    draining: AtomicBool,
+    /// Held while a policy is made from the one in force and put in its place, so that no change is lost.
+    overrides: Mutex<OverridesFile>,
+    /// Held while a generation is being made: one at a time.
+    reloading: tokio::sync::Mutex<()>,
+    lists: Mutex<ListNews>,
+    /// Tells the front whom to serve from now on.
+    admission: watch::Sender<admission::Settings>,
+}
+
+/// What is known about the lists beyond the generation in force.
+#[derive(Default)]
+struct ListNews {
+    last_success: BTreeMap<String, u64>,
+    last_error: Option<String>,
+}
+
+impl Daemon {
+    #[allow(clippy::too_many_arguments, reason = "the parts of a server, named by their types")]
+    pub(super) fn new(
+        config: Config,
+        store: Store,
+        clock: Clock,
+        pipeline: Arc<Pipeline>,
+        metrics: Arc<Metrics>,
+        overrides: OverridesFile,
+        listen: Vec<SocketAddr>,
+        loaded: Option<Loaded>,
+        admission: watch::Sender<admission::Settings>,
+    ) -> Self {
+        let lists = loaded.map(|loaded| ListNews {
+            last_success: loaded.last_success,
+            last_error: (!loaded.faults.is_empty()).then(|| loaded.faults.join("; ")),
+        });
+        Self {
+            started_at: clock.now().wall,
+            config: Mutex::new(config),
+            store,
+            clock,
+            pipeline,
+            metrics,
+            listen,
+            draining: AtomicBool::new(false),
+            overrides: Mutex::new(overrides),
+            reloading: tokio::sync::Mutex::new(()),
+            lists: Mutex::new(lists.unwrap_or_default()),
+            admission,
+        }
+    }
+
+    /// The generation in force.
+    pub(super) fn generation(&self) -> String {
+        self.pipeline.policy().generation().to_owned()
+    }
+
+    /// The lists as configured now.
+    pub(super) fn list_settings(&self) -> compile::Settings {
+        self.config.lock().compile.clone()
+    }
+
+    /// Says to whoever asks that no new queries are wanted.
+    pub(super) fn start_draining(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    /// Whether the compiled generation is what the lists say.
+    pub(super) async fn is_current(self: &Arc<Self>) -> bool {
+        let daemon = Arc::clone(self);
+        let looked = tokio::task::spawn_blocking(move || daemon.store.unchanged(&daemon.list_settings()).is_some());
+        looked.await.unwrap_or(false)
+    }
+
+    /// Reads the configuration again, compiles the lists beside the ones in force, and puts them in force.
+    ///
+    /// Queries are answered by the old generation until the new one is open and verified. Whatever goes wrong, the
+    /// old one stays, and the log, the metrics and the caller are told why.
+    pub(super) async fn reload(&self, freshness: Freshness) -> Result<Reloaded, Problem> {
+        let _one_at_a_time = self.reloading.lock().await;
+        let path = self.config.lock().path.clone();
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            let config = Config::load(path.as_deref()).map_err(|error| Failure::Config(error.to_string()))?;
+            let settings = &config.compile;
+            let loaded = lists::rebuild(&store, settings, freshness, GuardMode::Enforce, &clock, &mut |_| {})?;
+            Ok::<_, Failure>((config, loaded))
+        });
+        let outcome = work.await.unwrap_or_else(|panic| Err(Failure::Panic(panic.to_string())));
+        let wall = self.clock.now().wall;
+        match outcome {
+            Ok((config, loaded)) => {
+                let reloaded = self.put_in_force(Some(config), loaded);
+                let result = match (&reloaded.warnings[..], reloaded.changed) {
+                    ([], true) => ReloadResult::Changed,
+                    ([], false) => ReloadResult::Unchanged,
+                    _ => ReloadResult::Failed,
+                };
+                self.metrics.reloaded(result, wall);
+                info!(generation = reloaded.generation, changed = reloaded.changed, "reloaded");
+                Ok(reloaded)
+            }
+            Err(failure) => {
+                let (kind, result) = match &failure {
+                    Failure::Lists(error) if error.is_refused() => (ProblemKind::Refused, ReloadResult::Refused),
+                    Failure::Config(_) => (ProblemKind::Usage, ReloadResult::Failed),
+                    _ => (ProblemKind::Failed, ReloadResult::Failed),
+                };
+                self.metrics.reloaded(result, wall);
+                let message = failure.to_string();
+                error!(error = message, generation = self.generation(), "reload failed; what was in force stays");
+                self.lists.lock().last_error = Some(message.clone());
+                Err(Problem::new(kind, message))
+            }
+        }
+    }
+
+    /// Makes a policy of the generation and replaces the one in force.
+    fn put_in_force(&self, config: Option<Config>, loaded: Loaded) -> Reloaded {
+        let overrides = self.overrides.lock();
+        let old = self.pipeline.policy();
+        let settings = config.as_ref().map_or_else(|| old.settings().clone(), |config| config.policy.clone());
+        let policy = Policy::new(settings, Some(loaded.snapshot), overrides.set().clone());
+        let reloaded = Reloaded {
+            generation: policy.generation().to_owned(),
+            changed: policy.generation() != old.generation(),
+            warnings: loaded.faults,
+        };
+        self.metrics.set_lists(policy.lists().iter().map(|list| list.name.as_str()));
+        self.pipeline.replace_policy(policy);
+        drop(overrides);
+        *self.lists.lock() = ListNews {
+            last_success: loaded.last_success,
+            last_error: (!reloaded.warnings.is_empty()).then(|| reloaded.warnings.join("; ")),
+        };
+        if let Some(config) = config {
+            let mut current = self.config.lock();
+            if config.needs_restart(&current) {
+                warn!(
+                    "addresses, resolver, cache or answers are configured otherwise now; restart to put that in force"
+                );
+            }
+            self.admission.send_if_modified(|admission| {
+                let changed = *admission != config.front.admission;
+                admission.clone_from(&config.front.admission);
+                changed
+            });
+            *current = config;
+        }
+        reloaded
+    }
+
+    /// Makes the overrides `change` asks for, in the file and then in the policy in force.
+    fn change_overrides<T>(&self, change: impl FnOnce(&mut OverrideSet) -> T) -> Result<T, Problem> {
+        let mut file = self.overrides.lock();
+        let mut set = file.set().clone();
+        set.remove_ended(self.clock.now().wall);
+        let done = change(&mut set);
+        if set != *file.set() {
+            file.replace(set.clone()).map_err(|error| Problem::new(ProblemKind::Failed, error.to_string()))?;
+            self.pipeline.replace_policy(self.pipeline.policy().with_overrides(set));
+        }
+        Ok(done)
+    }
+
+    /// Takes overrides that have ended out of the file.
+    pub(super) fn remove_ended_overrides(&self) {
+        if let Err(problem) = self.change_overrides(|_| ()) {
+            warn!(error = %problem, "overrides that have ended stay in their file");
+        }
+    }
+}
+
+/// Why a reload brought nothing.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Config(String),
+    #[error(transparent)]
+    Lists(#[from] ListsError),
+    #[error("a fault in the program: {0}")]
+    Panic(String),
+}
+
+impl Backend for Daemon {
+    fn status(&self) -> Status {
+        let policy = self.pipeline.policy();
+        let cache = self.pipeline.cache_statistics();
+        let news = self.lists.lock();
+        let mut generations: Vec<String> =
+            self.store.generations().into_iter().map(|generation| generation.id).collect();
+        generations.reverse();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_at: self.started_at,
+            listen: self.listen.clone(),
+            generation: policy.generation().to_owned(),
+            generations,
+            unfiltered: policy.snapshot().is_none(),
+            lists: policy
+                .lists()
+                .iter()
+                .map(|list| ListStatus {
+                    name: list.name.clone(),
+                    entries: list.entries,
+                    refused: list.refused.values().sum(),
+                    last_success: news.last_success.get(&list.name).copied().unwrap_or(0),
+                })
+                .collect(),
+            last_error: news.last_error.clone(),
+            overrides: self.overrides.lock().set().len(),
+            totals: self.metrics.totals(),
+            cache: CacheStatus { entries: cache.entries, bytes: cache.bytes },
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let policy = self.pipeline.policy();
+        let news = self.lists.lock();
+        let success = |name: &str| news.last_success.get(name).copied().unwrap_or(0);
+        let lists = match policy.snapshot() {
+            Some(_) => policy
+                .lists()
+                .iter()
+                .map(|list| ListReading {
+                    name: list.name.clone(),
+                    entries: list.entries,
+                    last_success: success(&list.name),
+                    refused: list.refused.clone(),
+                })
+                .collect(),
+            None => {
+                let configured = self.list_settings().lists;
+                configured.into_iter().map(|list| ListReading { name: list.name, ..ListReading::default() }).collect()
+            }
+        };
+        self.metrics.text(&Readings {
+            generation: policy.generation().to_owned(),
+            lists,
+            overrides: self.overrides.lock().set().len() as u64,
+            cache: self.pipeline.cache_statistics(),
+            upstream: Vec::new(),
+            validation: Vec::new(),
+        })
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.draining.load(Relaxed) {
+            return Err("stopping".to_owned());
+        }
+        Ok(())
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, Problem>> {
+        self.reload(Freshness::Refresh).boxed()
+    }
+
+    fn rollback(&self, generation: Option<String>) -> BoxFuture<'_, Result<Reloaded, Problem>> {
+        async move {
+            let _one_at_a_time = self.reloading.lock().await;
+            let (store, now) = (self.store.clone(), self.clock.now());
+            let work = tokio::task::spawn_blocking(move || {
+                let path = store.rollback(generation.as_deref(), now)?;
+                lists::open(&store, &path)
+            });
+            let failed = |message: String| Problem::new(ProblemKind::Failed, message);
+            let loaded =
+                work.await.map_err(|panic| failed(panic.to_string()))?.map_err(|error| failed(error.to_string()))?;
+            let reloaded = self.put_in_force(None, Loaded { faults: Vec::new(), ..loaded });
+            info!(generation = reloaded.generation, "rolled back");
+            Ok(reloaded)
+        }
+        .boxed()
+    }
+
+    fn flush(&self, flush: &Flush) -> Flushed {
+        Flushed { forgotten: self.pipeline.flush(&flush.name, flush.below) }
+    }
+
+    fn overrides(&self) -> Vec<Override> {
+        let wall = self.clock.now().wall;
+        self.overrides.lock().set().iter().filter(|entry| wall < entry.ends_at).cloned().collect()
+    }
+
+    fn add_override(&self, new: NewOverride) -> Result<Override, Problem> {
+        let usage = |message: &str| Err(Problem::new(ProblemKind::Usage, message));
+        if new.reason.trim().is_empty() {
+            return usage("an override needs a reason: those who come after will ask");
+        }
+        if new.seconds == 0 || new.seconds > MAX_OVERRIDE_SECONDS {
+            return usage(
+                "an override lasts a second at least and a year at most; what is to stay belongs into a list",
+            );
+        }
+        let now = self.clock.now().wall;
+        let entry = Override {
+            name: new.name,
+            kind: new.kind,
+            reason: new.reason,
+            author: new.author,
+            created_at: now,
+            ends_at: now + new.seconds,
+        };
+        self.change_overrides(|set| set.insert(entry.clone()))?;
+        info!(name = %entry.name, kind = ?entry.kind, reason = entry.reason, ends_at = entry.ends_at, "override added");
+        Ok(entry)
+    }
+
+    fn remove_override(&self, name: &DomainName) -> Result<(), Problem> {
+        if !self.change_overrides(|set| set.remove(name))? {
+            return Err(Problem::new(ProblemKind::NotFound, format!("there is no override for {name}")));
+        }
+        info!(%name, "override removed");
+        Ok(())
+    }
+
+    fn explain(&self, what: &Explain) -> Explanation {
+        let qtype = what.record_type().unwrap_or(crate::query::RecordType::A);
+        let client = what.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        self.pipeline.policy().explain(&what.name, qtype, client, self.clock.now())
+    }
+}

@@ -1,0 +1,135 @@
+//! From the lists in the configuration to the generation in force, at the start and at each reload.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use tracing::{error, info, warn};
+
+use crate::clock::Clock;
+use crate::compile::{self, CompileError, Freshness, GuardMode, Progress, Report, Store, StoreError};
+use crate::snapshot::{OpenError, Snapshot};
+
+/// Why there is no new generation.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListsError {
+    /// The lists could not be compiled.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The store of generations cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A compiled generation could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+impl ListsError {
+    /// Whether a guard has refused the lists.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Compile(CompileError::Guard(_)))
+    }
+}
+
+/// A generation, and what is to be told about its lists.
+pub(super) struct Loaded {
+    pub(super) snapshot: Arc<Snapshot>,
+    /// When each list was last found good, in seconds since 1970.
+    pub(super) last_success: BTreeMap<String, u64>,
+    /// What went wrong, though there is a generation: a list that an earlier copy stands in for.
+    pub(super) faults: Vec<String>,
+}
+
+/// The part of a compilation's report that outlives the process.
+#[derive(Deserialize, Default)]
+struct KeptReport {
+    #[serde(default)]
+    lists: Vec<KeptList>,
+}
+
+#[derive(Deserialize)]
+struct KeptList {
+    name: String,
+    #[serde(default)]
+    last_success: u64,
+    #[serde(default)]
+    kept_because: Option<String>,
+}
+
+/// The generation to start with: the compiled one if nothing has changed, a new one if something has, the last good
+/// one if that fails.
+pub(super) fn start(
+    store: &Store,
+    settings: &compile::Settings,
+    clock: &Clock,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Loaded, ListsError> {
+    if let Some(path) = store.unchanged(settings) {
+        match open(store, &path) {
+            Ok(loaded) => return Ok(loaded),
+            Err(error) => warn!(%error, "the compiled lists cannot be used; compiling them again"),
+        }
+    }
+    let failure = match rebuild(store, settings, Freshness::Cached, GuardMode::Enforce, clock, progress) {
+        Ok(loaded) => return Ok(loaded),
+        Err(error) => error,
+    };
+    match store.current().map(|path| open(store, &path)) {
+        Some(Ok(mut loaded)) => {
+            error!(error = %failure, "the lists cannot be compiled; the last good generation is in force");
+            loaded.faults.push(failure.to_string());
+            Ok(loaded)
+        }
+        _ => Err(failure),
+    }
+}
+
+/// Compiles the lists, publishes the result and opens it.
+pub(super) fn rebuild(
+    store: &Store,
+    settings: &compile::Settings,
+    freshness: Freshness,
+    guards: GuardMode,
+    clock: &Clock,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Loaded, ListsError> {
+    let compiled = compile::compile(settings, Some(store), store.folder(), freshness, guards, clock.now(), progress)?;
+    tell(&compiled.report);
+    let path = store.publish(compiled, settings.keep, clock.now())?;
+    open(store, &path)
+}
+
+/// Opens a published generation.
+pub(super) fn open(store: &Store, path: &Path) -> Result<Loaded, ListsError> {
+    let snapshot = Arc::new(Snapshot::open(path)?);
+    let report = store.last_report().and_then(|report| serde_json::from_value::<KeptReport>(report).ok());
+    let lists = report.unwrap_or_default().lists;
+    let faults = lists.iter().filter_map(|list| Some(format!("list {}: {}", list.name, list.kept_because.as_ref()?)));
+    Ok(Loaded {
+        snapshot,
+        faults: faults.collect(),
+        last_success: lists.into_iter().map(|list| (list.name, list.last_success)).collect(),
+    })
+}
+
+fn tell(report: &Report) {
+    for list in &report.lists {
+        if let Some(reason) = &list.kept_because {
+            warn!(list = list.name, reason, "the list is bad; its last good copy stays");
+        }
+        if list.reading.errors() > 0 {
+            let first = list.reading.first.iter().find(|refusal| refusal.reason.is_error());
+            let example = first.map(|refusal| format!("{}:{}: {}", refusal.file, refusal.line, refusal.detail));
+            warn!(list = list.name, lines = list.reading.errors(), example, "lines of the list were refused");
+        }
+    }
+    info!(
+        generation = report.generation,
+        names = report.names,
+        bytes = report.bytes,
+        seconds = report.seconds,
+        "lists compiled"
+    );
+}
