@@ -6,6 +6,8 @@
 
 mod report;
 mod source;
+pub mod syntax;
+mod text;
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,6 +19,7 @@ use crate::rule::{Action, BlockReason};
 
 pub use report::{Header, Note, Reason, Refusal, Report};
 pub use source::{Source, SourceError};
+pub use text::MAX_LINE_LEN;
 
 /// The checked settings of one list.
 #[derive(Debug, Clone, PartialEq)]

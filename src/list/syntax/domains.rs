@@ -1,0 +1,59 @@
+//! One name a line: `ads.example  # comment`.
+
+use super::{Context, Parser};
+use crate::list::Reason;
+use crate::list::text::{is_comment, without_comment, words};
+use crate::rule::Rule;
+
+pub(super) struct Domains;
+
+impl Parser for Domains {
+    fn line(&mut self, line: &[u8], context: &mut Context<'_>) {
+        let line = line.trim_ascii();
+        if line.is_empty() || is_comment(line) {
+            return;
+        }
+        let line = without_comment(line);
+        let mut words = words(line);
+        let Some(word) = words.next() else { return };
+        if words.next().is_some() {
+            context.refuse(line, Reason::Malformed, || {
+                "one name a line; a line with an address first is format hosts".into()
+            });
+        } else if word.contains(&b'*') {
+            context
+                .refuse(line, Reason::Pattern, || "a wildcard in a list of names; read it as format wildcard".into());
+        } else if let Some(name) = context.name(word) {
+            context.rule(Rule::new(name, context.bare()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{read, refused};
+    use crate::list::{Format, MatchScope, Reason};
+
+    #[test]
+    fn a_line_is_a_name() {
+        let text = "# c\n! c\n; c\n// c\n\n  a.example \t# c\nB.Example.\n";
+        assert_eq!(read(Format::Domains, text, |_| ()), ["exact a.example", "exact b.example"]);
+        let subdomains = read(Format::Domains, text, |list| list.match_scope = MatchScope::Subdomains);
+        assert_eq!(subdomains, ["subdomains a.example", "subdomains b.example"]);
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused() {
+        for (line, reason) in [
+            ("a.example b.example", Reason::Malformed),
+            ("0.0.0.0 a.example", Reason::Malformed),
+            ("http://a.example/x", Reason::InvalidName),
+            ("a.example#c", Reason::InvalidName),
+            ("*.a.example", Reason::Pattern),
+            ("192.0.2.1", Reason::Address),
+            ("cdn.", Reason::PublicSuffix),
+        ] {
+            assert_eq!(refused(Format::Domains, line), [reason], "{line}");
+        }
+    }
+}
