@@ -15,13 +15,14 @@ use qalqan::front::admission;
 use qalqan::list::{Format, ListSettings, Source};
 use qalqan::name::DomainName;
 use qalqan::pipeline::{self, NonRecursive};
+use qalqan::query::RecordType;
 use qalqan::recursor::dnssec::TrustAnchors;
 use qalqan::recursor::network::Protocol;
 use qalqan::recursor::{self, Minimisation, RootHints, Route, RouteKind, RouteServer};
 use qalqan::rule::Action;
 
 use super::compare::Manner;
-use super::record;
+use super::record::{self, Record};
 use super::script::{self, Dialect, Event, Scenario, Setting};
 
 /// A resolver as the header describes it.
@@ -188,7 +189,7 @@ pub(crate) fn setup(scenario: &Scenario) -> Result<Setup, Refusal> {
         stale_window: Some(Duration::from_secs(86_400)),
     };
     for step in &scenario.steps {
-        if let Event::CheckTempfile { .. } = step.event {
+        if let Event::CheckTempfile = step.event {
             return skip("Unbound's zone files, written back to disk");
         }
     }
@@ -215,7 +216,7 @@ impl Reader<'_> {
         let seconds = || number(setting).map(Duration::from_secs);
         match setting.key.as_str() {
             "trust-anchor" => {
-                self.anchors.push_str(value);
+                self.anchors.push_str(&setting.values.join(" "));
                 self.anchors.push('\n');
             }
             "trust-anchor-file" | "trusted-keys-file" => {
@@ -224,6 +225,11 @@ impl Reader<'_> {
                 self.anchors.push('\n');
             }
             "domain-insecure" => recursor.dnssec.negative_anchors.push(name(setting, value)?),
+            // Signatures are to be valid whenever: the calendar shows a day on which they were.
+            "val-override-date" if value == "-1" => {
+                self.setup.wall = latest_inception(self.scenario);
+                self.setup.wall_stands_still = true;
+            }
             "val-override-date" | "val-override-timestamp" => {
                 self.setup.wall = record::parse_time(value).map_err(|what| broken(setting, &what))?;
                 self.setup.wall_stands_still = self.scenario.dialect == Dialect::Unbound;
@@ -285,6 +291,9 @@ impl Reader<'_> {
             },
             "root-hints" => {
                 let lines = self.scenario.files.get(value).ok_or_else(|| broken(setting, "no such file"))?;
+                if lines.iter().any(|line| line.split_whitespace().any(|word| word == "CH")) {
+                    return skip("resolution in class CH, which Unbound can be taught");
+                }
                 recursor.root_hints =
                     RootHints::parse(&lines.join("\n")).map_err(|error| broken(setting, &error.to_string()))?;
             }
@@ -416,6 +425,15 @@ impl Reader<'_> {
         }
         Ok(self.setup)
     }
+}
+
+/// When the youngest of the scenario's signatures was made.
+fn latest_inception(scenario: &Scenario) -> u64 {
+    let entries = scenario.ranges.iter().flat_map(|range| &range.entries);
+    let records = entries.flat_map(|entry| entry.message.sections.iter().flatten());
+    let signatures = records.filter(|record| record.rtype == RecordType::RRSIG);
+    let inception = |record: &Record| record.data.get(12..16).and_then(|octets| octets.first_chunk().copied());
+    signatures.filter_map(inception).map(|octets| u64::from(u32::from_be_bytes(octets))).max().unwrap_or_default()
 }
 
 fn foreign_or_without_effect(setting: &Setting) -> Result<(), Refusal> {

@@ -11,7 +11,7 @@
 use dsa::{Components, VerifyingKey};
 use qalqan::recursor::dnssec::algorithms::{Algorithms, StandardAlgorithms, rsa_components};
 use rsa::signature::hazmat::PrehashVerifier;
-use rsa::{BoxedUint, Pkcs1v15Sign, RsaPublicKey};
+use rsa::{BoxedUint, Pkcs1v15Sign, PublicKey};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 
@@ -48,7 +48,7 @@ impl Algorithms for LegacyAlgorithms {
 
 fn verify_rsa(public_key: &[u8], scheme: Pkcs1v15Sign, hash: &[u8], signature: &[u8]) -> bool {
     let Some((exponent, modulus)) = rsa_components(public_key) else { return false };
-    let key = RsaPublicKey::new_with_size_limits(number(modulus), number(exponent), 256..=8192);
+    let key = PublicKey::new_with_size_limits(number(modulus), number(exponent), 256..=8192);
     key.is_ok_and(|key| key.verify(scheme, hash, signature).is_ok())
 }
 

@@ -40,7 +40,6 @@ pub(crate) struct Pending {
     pub(crate) number: u64,
     pub(crate) server: SocketAddr,
     pub(crate) carrier: Carrier,
-    pub(crate) query: Vec<u8>,
     /// The query, read.
     pub(crate) received: Received,
     reply: oneshot::Sender<Result<Vec<u8>, ExchangeError>>,
@@ -152,8 +151,7 @@ impl Network for ScriptedNetwork {
                 let mut state = self.0.state();
                 state.next_number += 1;
                 let number = state.next_number;
-                let query = exchange.query.to_vec();
-                state.pending.push(Pending { number, server: exchange.server, carrier, query, received, reply });
+                state.pending.push(Pending { number, server: exchange.server, carrier, received, reply });
                 number
             };
             let shown = Received::read(exchange.query).expect("read before");
