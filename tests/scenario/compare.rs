@@ -69,8 +69,7 @@ impl Received {
                 if rtype == RecordType::OPT {
                     let options = read_options(message.get(next + 10..at)?)?;
                     received.rcode |= (ttl >> 24 << 4) as u16;
-                    received.opt =
-                        Some(Opt { payload: class, version: (ttl >> 16) as u8, flags: ttl as u16, options });
+                    received.opt = Some(Opt { payload: class, version: (ttl >> 16) as u8, flags: ttl as u16, options });
                 } else {
                     let data = record::canonical_data(rtype, message, next + 10, len)?;
                     let owner = owner.to_ascii_lowercase();
@@ -154,9 +153,8 @@ pub(crate) fn compare(
         same("qname", Shown(qname(&expected.question)), Shown(qname(&received.question)))?;
     }
     if matches.qcase {
-        let qname = |question: &[(WireName, RecordType, u16)]| {
-            question.first().map(|(name, ..)| ShowName(name).to_string())
-        };
+        let qname =
+            |question: &[(WireName, RecordType, u16)]| question.first().map(|(name, ..)| ShowName(name).to_string());
         same("qname with case", Shown(qname(&expected.question)), Shown(qname(&received.question)))?;
     }
     if (matches.question || all) && unbound {
@@ -180,10 +178,16 @@ pub(crate) fn compare(
         }
         records
     };
-    for (section, wanted) in [matches.answer || all, matches.authority || all, matches.additional || all].into_iter().enumerate() {
+    for (section, wanted) in
+        [matches.answer || all, matches.authority || all, matches.additional || all].into_iter().enumerate()
+    {
         if wanted {
             let name = ["answer", "authority", "additional"][section];
-            same_records(name, trimmed(section, &expected.sections[section]), trimmed(section, &received.sections[section]))?;
+            same_records(
+                name,
+                trimmed(section, &expected.sections[section]),
+                trimmed(section, &received.sections[section]),
+            )?;
         }
     }
     if matches.answer_types || matches.answer_signatures {
@@ -325,8 +329,8 @@ impl PartialEq for ShowRcode {
 impl fmt::Display for ShowRcode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const NAMES: [&str; 11] = [
-            "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH",
-            "NOTZONE",
+            "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET",
+            "NOTAUTH", "NOTZONE",
         ];
         match NAMES.get(usize::from(self.0)) {
             Some(name) => f.write_str(name),
@@ -347,7 +351,8 @@ impl fmt::Display for ShowFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = ["QR", "AA", "TC", "RD", "RA", "AD", "CD"];
         let flags = [0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010];
-        let set: Vec<_> = names.iter().zip(flags).filter(|(_, flag)| self.0 & flag != 0).map(|(name, _)| *name).collect();
+        let set: Vec<_> =
+            names.iter().zip(flags).filter(|(_, flag)| self.0 & flag != 0).map(|(name, _)| *name).collect();
         write!(f, "[{}]", set.join(" "))
     }
 }
@@ -451,7 +456,13 @@ mod tests {
             ("all", "QR", EXACT, |m| (m.rcode, m.flags) = (3, m.flags | 3), "rcode: expected NOERROR, found NXDOMAIN"),
             ("qtype", "QR", EXACT, |m| m.question[0].1 = RecordType::MX, "qtype: expected A, found MX"),
             ("qname", "QR", EXACT, |m| m.question.clear(), "qname: expected www.example., found none"),
-            ("qcase", "QR", EXACT, |m| m.question[0].0.make_ascii_lowercase(), "qname with case: expected www.Example., found www.example."),
+            (
+                "qcase",
+                "QR",
+                EXACT,
+                |m| m.question[0].0.make_ascii_lowercase(),
+                "qname with case: expected www.Example., found www.example.",
+            ),
             ("all", "QR", EXACT, |m| m.sections[1].clear(), "authority; missing example. 0 IN NS ns.example."),
             ("all", "QR", full, |m| m.sections[1].clear(), ""),
             ("all", "QR", full, |m| m.sections[0].truncate(1), "answer; missing www.example. 0 IN A 192.0.2.2"),
@@ -460,7 +471,13 @@ mod tests {
             ("all", "QR DO", EXACT, |m| m.options = Some(vec![0, 15, 0, 2, 0, 6]), ""),
             ("all ede=6", "QR DO", EXACT, |m| m.options = Some(vec![0, 15, 0, 2, 0, 6]), ""),
             ("all ede=7", "QR DO", EXACT, |m| m.options = Some(vec![0, 15, 0, 2, 0, 6]), "EDE is [6], not 7"),
-            ("all", "QR DO", EXACT, |m| m.options = Some(vec![0, 3, 0, 0]), "EDNS options: expected [], found [(3, [])]"),
+            (
+                "all",
+                "QR DO",
+                EXACT,
+                |m| m.options = Some(vec![0, 3, 0, 0]),
+                "EDNS options: expected [], found [(3, [])]",
+            ),
             ("answer TCP", "QR", EXACT, |_| (), "came over Udp, not Tcp"),
         ] {
             let expected = if verdict_text.is_empty() { Ok(()) } else { Err(verdict_text.to_owned()) };

@@ -17,8 +17,9 @@ use qalqan::name::DomainName;
 use qalqan::pipeline::{self, NonRecursive};
 use qalqan::query::RecordType;
 use qalqan::recursor::dnssec::TrustAnchors;
+use qalqan::recursor::hints::RootHints;
 use qalqan::recursor::network::Protocol;
-use qalqan::recursor::{self, Minimisation, RootHints, Route, RouteKind, RouteServer};
+use qalqan::recursor::settings::{self, Minimisation, Route, RouteKind, RouteServer};
 use qalqan::rule::Action;
 
 use super::compare::Manner;
@@ -27,7 +28,7 @@ use super::script::{self, Dialect, Event, Scenario, Setting};
 
 /// A resolver as the header describes it.
 pub(crate) struct Setup {
-    pub(crate) recursor: recursor::Settings,
+    pub(crate) recursor: settings::Settings,
     pub(crate) pipeline: pipeline::Settings,
     pub(crate) admission: admission::Settings,
     /// Response policy zones.
@@ -52,84 +53,242 @@ pub(crate) enum Refusal {
 
 /// Options that change nothing that a client of this resolver sees, and why.
 const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
-    ("logging", &[
-        "verbosity", "val-log-level", "log-servfail", "log-time-ascii", "log-queries", "log-replies", "log-tag-queryreply",
-        "log-local-actions", "log-identity", "log-destaddr", "logfile", "use-syslog", "statistics-interval",
-        "extended-statistics", "rpz-log", "rpz-log-name", "log-time-iso", "statistics-cumulative", "log-thread-id",
-    ]),
-    ("the other product's process and memory", &[
-        "num-threads", "directory", "chroot", "username", "pidfile", "interface", "port", "msg-cache-size",
-        "msg-cache-slabs", "rrset-cache-size", "rrset-cache-slabs", "key-cache-size", "key-cache-slabs", "neg-cache-size",
-        "infra-cache-slabs", "infra-cache-numhosts", "infra-host-ttl", "infra-cache-min-rtt", "infra-cache-max-rtt",
-        "infra-keep-probing", "msg-buffer-size", "outgoing-range", "outgoing-port-permit", "outgoing-port-avoid",
-        "outgoing-interface", "num-queries-per-thread", "so-rcvbuf", "so-sndbuf", "so-reuseport", "delay-close",
-        "jostle-timeout", "unknown-server-time-limit", "discard-timeout", "control-enable", "incoming-num-tcp",
-        "outgoing-num-tcp", "tcp-idle-timeout", "edns-tcp-keepalive-timeout", "fast-server-num", "fast-server-permil",
-        "sock-queue-timeout", "tcp-auth-query-timeout", "tcp-reuse-timeout", "max-reuse-tcp-queries", "use-systemd",
-        "do-daemonize", "stub-name",
-    ]),
+    (
+        "logging",
+        &[
+            "verbosity",
+            "val-log-level",
+            "log-servfail",
+            "log-time-ascii",
+            "log-queries",
+            "log-replies",
+            "log-tag-queryreply",
+            "log-local-actions",
+            "log-identity",
+            "log-destaddr",
+            "logfile",
+            "use-syslog",
+            "statistics-interval",
+            "extended-statistics",
+            "rpz-log",
+            "rpz-log-name",
+            "log-time-iso",
+            "statistics-cumulative",
+            "log-thread-id",
+        ],
+    ),
+    (
+        "the other product's process and memory",
+        &[
+            "num-threads",
+            "directory",
+            "chroot",
+            "username",
+            "pidfile",
+            "interface",
+            "port",
+            "msg-cache-size",
+            "msg-cache-slabs",
+            "rrset-cache-size",
+            "rrset-cache-slabs",
+            "key-cache-size",
+            "key-cache-slabs",
+            "neg-cache-size",
+            "infra-cache-slabs",
+            "infra-cache-numhosts",
+            "infra-host-ttl",
+            "infra-cache-min-rtt",
+            "infra-cache-max-rtt",
+            "infra-keep-probing",
+            "msg-buffer-size",
+            "outgoing-range",
+            "outgoing-port-permit",
+            "outgoing-port-avoid",
+            "outgoing-interface",
+            "num-queries-per-thread",
+            "so-rcvbuf",
+            "so-sndbuf",
+            "so-reuseport",
+            "delay-close",
+            "jostle-timeout",
+            "unknown-server-time-limit",
+            "discard-timeout",
+            "control-enable",
+            "incoming-num-tcp",
+            "outgoing-num-tcp",
+            "tcp-idle-timeout",
+            "edns-tcp-keepalive-timeout",
+            "fast-server-num",
+            "fast-server-permil",
+            "sock-queue-timeout",
+            "tcp-auth-query-timeout",
+            "tcp-reuse-timeout",
+            "max-reuse-tcp-queries",
+            "use-systemd",
+            "do-daemonize",
+            "stub-name",
+        ],
+    ),
     // Answers compare as sets.
     ("the order of records", &["rrset-roundrobin"]),
     // The comparison knows what the other product adds.
     ("what is added to answers", &["minimal-responses"]),
     // How many queries it takes to get an answer is each resolver's own affair, and so is what it asks beforehand.
-    ("the search strategy", &[
-        "target-fetch-policy", "outbound-msg-retry", "max-sent-count", "max-query-restarts", "val-max-restart",
-        "prefer-ip4", "prefer-ip6", "harden-referral-path", "harden-large-queries", "harden-short-bufsize",
-        "iter-scrub-ns", "iter-scrub-cname", "iter-max-cname",
-    ]),
+    (
+        "the search strategy",
+        &[
+            "target-fetch-policy",
+            "outbound-msg-retry",
+            "max-sent-count",
+            "max-query-restarts",
+            "val-max-restart",
+            "prefer-ip4",
+            "prefer-ip6",
+            "harden-referral-path",
+            "harden-large-queries",
+            "harden-short-bufsize",
+            "iter-scrub-ns",
+            "iter-scrub-cname",
+            "iter-max-cname",
+        ],
+    ),
     // Ours always has these protections, and what scenarios expect is right with them.
-    ("protections that are always on", &[
-        "harden-glue", "harden-dnssec-stripped", "harden-below-nxdomain", "harden-unknown-additional",
-        "harden-unverified-glue", "iter-scrub-promiscuous", "harden-algo-downgrade", "val-clean-additional",
-        "qname-minimisation-strict", "hide-trustanchor", "root-key-sentinel", "trust-anchor-signaling",
-    ]),
+    (
+        "protections that are always on",
+        &[
+            "harden-glue",
+            "harden-dnssec-stripped",
+            "harden-below-nxdomain",
+            "harden-unknown-additional",
+            "harden-unverified-glue",
+            "iter-scrub-promiscuous",
+            "harden-algo-downgrade",
+            "val-clean-additional",
+            "qname-minimisation-strict",
+            "hide-trustanchor",
+            "root-key-sentinel",
+            "trust-anchor-signaling",
+        ],
+    ),
     // Signatures of old are checked for real; see the module `legacy`.
     ("old cryptography", &["fake-sha1", "fake-dsa"]),
     ("extended errors, which are always sent", &["ede", "ede-serve-expired"]),
     // A resolver that validates fetches keys when it needs them.
     ("fetching keys early", &["prefetch-key"]),
-    ("conveniences of a setup", &["unblock-lan-zones", "insecure-lan-zones", "do-udp", "do-tcp", "stub-prime", "tls-cert-bundle"]),
+    (
+        "conveniences of a setup",
+        &["unblock-lan-zones", "insecure-lan-zones", "do-udp", "do-tcp", "stub-prime", "tls-cert-bundle"],
+    ),
 ];
 
 /// Options of the other product that ours has no counterpart for.
 const FOREIGN: &[(&str, &[&str])] = &[
-    ("DNS64, which the other product can do for clients without IPv4", &[
-        "dns64-prefix", "dns64-synthall", "dns64-ignore-aaaa",
-    ]),
+    (
+        "DNS64, which the other product can do for clients without IPv4",
+        &["dns64-prefix", "dns64-synthall", "dns64-ignore-aaaa"],
+    ),
     ("NAT64 towards name servers", &["do-nat64", "nat64-prefix"]),
-    ("Unbound's data of its own (local-data), answered as an authority", &[
-        "local-data", "local-data-ptr", "local-zone-override",
-    ]),
-    ("Unbound's tags and views of clients", &[
-        "define-tag", "access-control-tag", "access-control-tag-action", "access-control-tag-data", "access-control-view",
-        "local-zone-tag", "response-ip-tag", "tags", "view-first", "interface-tag", "interface-view", "interface-action",
-    ]),
+    (
+        "Unbound's data of its own (local-data), answered as an authority",
+        &["local-data", "local-data-ptr", "local-zone-override"],
+    ),
+    (
+        "Unbound's tags and views of clients",
+        &[
+            "define-tag",
+            "access-control-tag",
+            "access-control-tag-action",
+            "access-control-tag-data",
+            "access-control-view",
+            "local-zone-tag",
+            "response-ip-tag",
+            "tags",
+            "view-first",
+            "interface-tag",
+            "interface-view",
+            "interface-action",
+        ],
+    ),
     ("Unbound's response-ip, a language for rewriting addresses beside RPZ", &["response-ip", "response-ip-data"]),
     ("Unbound's EDNS client strings", &["edns-client-string", "edns-client-string-opcode"]),
-    ("EDNS client subnet, which would send clients' addresses upstream", &[
-        "send-client-subnet", "client-subnet-zone", "client-subnet-always-forward", "max-client-subnet-ipv4",
-        "max-client-subnet-ipv6", "min-client-subnet-ipv4", "min-client-subnet-ipv6", "max-ecs-tree-size-ipv4",
-        "max-ecs-tree-size-ipv6", "client-subnet-opcode",
-    ]),
+    (
+        "EDNS client subnet, which would send clients' addresses upstream",
+        &[
+            "send-client-subnet",
+            "client-subnet-zone",
+            "client-subnet-always-forward",
+            "max-client-subnet-ipv4",
+            "max-client-subnet-ipv6",
+            "min-client-subnet-ipv4",
+            "min-client-subnet-ipv6",
+            "max-ecs-tree-size-ipv4",
+            "max-ecs-tree-size-ipv6",
+            "client-subnet-opcode",
+        ],
+    ),
     ("DNS error reporting (RFC 9567), an option of Unbound", &["dns-error-reporting"]),
     ("Unbound's serve-original-ttl", &["serve-original-ttl"]),
-    ("Unbound's rate limits by zone and client", &[
-        "ratelimit", "ratelimit-size", "ratelimit-slabs", "ratelimit-factor", "ratelimit-for-domain",
-        "ratelimit-below-domain", "ratelimit-backoff", "ip-ratelimit", "ip-ratelimit-factor", "ip-ratelimit-cookie",
-        "ip-ratelimit-size", "ip-ratelimit-slabs", "ip-ratelimit-backoff", "wait-limit", "wait-limit-netblock",
-        "wait-limit-cookie", "wait-limit-cookie-netblock", "ratelimit-cookie",
-    ]),
+    (
+        "Unbound's rate limits by zone and client",
+        &[
+            "ratelimit",
+            "ratelimit-size",
+            "ratelimit-slabs",
+            "ratelimit-factor",
+            "ratelimit-for-domain",
+            "ratelimit-below-domain",
+            "ratelimit-backoff",
+            "ip-ratelimit",
+            "ip-ratelimit-factor",
+            "ip-ratelimit-cookie",
+            "ip-ratelimit-size",
+            "ip-ratelimit-slabs",
+            "ip-ratelimit-backoff",
+            "wait-limit",
+            "wait-limit-netblock",
+            "wait-limit-cookie",
+            "wait-limit-cookie-netblock",
+            "ratelimit-cookie",
+        ],
+    ),
     ("Unbound's EDNS keepalive option", &["edns-tcp-keepalive"]),
     ("DNS cookies for clients, an option of Unbound", &["answer-cookie", "cookie-secret", "cookie-secret-file"]),
-    ("padding, which an in-process client has no TLS for", &["pad-responses", "pad-queries", "pad-responses-block-size"]),
-    ("Unbound's zones served as an authority", &[
-        "zonemd-check", "zonemd-permissive-mode", "zonemd-reject-absence", "master", "primary", "url", "allow-notify",
-        "for-downstream", "for-upstream", "fallback-enabled", "auth-zone",
-    ]),
+    (
+        "padding, which an in-process client has no TLS for",
+        &["pad-responses", "pad-queries", "pad-responses-block-size"],
+    ),
+    (
+        "Unbound's zones served as an authority",
+        &[
+            "zonemd-check",
+            "zonemd-permissive-mode",
+            "zonemd-reject-absence",
+            "master",
+            "primary",
+            "url",
+            "allow-notify",
+            "for-downstream",
+            "for-upstream",
+            "fallback-enabled",
+            "auth-zone",
+        ],
+    ),
     ("forwarding without a cache, an option of Unbound", &["forward-no-cache", "stub-no-cache"]),
     ("Unbound's permissive validation", &["val-permissive-mode", "ignore-cd-flag", "disable-edns-do"]),
-    ("Unbound's modules", &["python-script", "dynlib-file", "ipsecmod-enabled", "ipset", "cachedb-backend", "name-v4", "name-v6", "cachedb-no-store", "cachedb-check-when-serve-expired"]),
+    (
+        "Unbound's modules",
+        &[
+            "python-script",
+            "dynlib-file",
+            "ipsecmod-enabled",
+            "ipset",
+            "cachedb-backend",
+            "name-v4",
+            "name-v6",
+            "cachedb-no-store",
+            "cachedb-check-when-serve-expired",
+        ],
+    ),
     ("response policy zones that are switched by signal or tag", &["rpz-signal-nxdomain-ra", "signal-nxdomain-ra"]),
     ("Unbound's rewriting of RPZ actions by zone", &["rpz-cname-override"]),
     ("Unbound's caching of a whole TLD's denial", &["deny-any"]),
@@ -153,13 +312,13 @@ pub(crate) fn setup(scenario: &Scenario) -> Result<Setup, Refusal> {
     let unbound = scenario.dialect == Dialect::Unbound;
     let full_answers =
         scenario.config.iter().any(|setting| setting.key == "minimal-responses" && !is_yes(&setting.values));
-    let mut recursor = recursor::Settings {
+    let mut recursor = settings::Settings {
         root_hints: RootHints::from_addresses(&[]),
         trust_anchors: TrustAnchors::default(),
         allow_upstream: anything_but_loopback(),
         // Canned replies of Unbound's do not echo the letters' case.
         case_randomisation: !unbound,
-        ..recursor::Settings::default()
+        ..settings::Settings::default()
     };
     recursor.dnssec.accept_sha1 = true;
     let mut pipeline = pipeline::Settings::default();
@@ -241,7 +400,9 @@ impl Reader<'_> {
             "do-ip4" => recursor.ipv4 = yes,
             "do-ip6" => recursor.ipv6 = yes,
             "use-caps-for-id" => recursor.case_randomisation = yes,
-            "do-not-query-localhost" if !yes => recursor.allow_upstream.extend([prefix("127.0.0.0/8"), prefix("::1/128")]),
+            "do-not-query-localhost" if !yes => {
+                recursor.allow_upstream.extend([prefix("127.0.0.0/8"), prefix("::1/128")])
+            }
             "do-not-query-localhost" => {}
             "aggressive-nsec" => recursor.aggressive_denial = yes,
             "val-nsec3-keysize-iterations" => {
@@ -334,8 +495,7 @@ impl Reader<'_> {
             _ => {}
         }
         let kind = if clause == "stub-zone" { RouteKind::Stub } else { RouteKind::Forward };
-        let mut route =
-            Route { zone: DomainName::root(), to: Vec::new(), kind, fall_back: false, names: Vec::new() };
+        let mut route = Route { zone: DomainName::root(), to: Vec::new(), kind, fall_back: false, names: Vec::new() };
         let mut addresses = Vec::new();
         let mut over_tcp = false;
         for setting in settings {
@@ -406,8 +566,8 @@ impl Reader<'_> {
             }
         }
         let Setup { recursor, pipeline, .. } = &mut self.setup;
-        recursor.trust_anchors = TrustAnchors::parse(&self.anchors)
-            .map_err(|error| Refusal::Broken(format!("trust-anchor: {error}")))?;
+        recursor.trust_anchors =
+            TrustAnchors::parse(&self.anchors).map_err(|error| Refusal::Broken(format!("trust-anchor: {error}")))?;
         if !self.modules.split_whitespace().any(|module| module == "validator") {
             recursor.validate = false;
         }
@@ -487,7 +647,16 @@ fn parse_prefix(text: &str) -> Option<IpNet> {
 
 /// Scenarios use addresses for documentation and private networks as if they were anybody's.
 fn anything_but_loopback() -> Vec<IpNet> {
-    let v4 = ["0.0.0.0/2", "64.0.0.0/3", "96.0.0.0/4", "112.0.0.0/5", "120.0.0.0/6", "124.0.0.0/7", "126.0.0.0/8", "128.0.0.0/1"];
+    let v4 = [
+        "0.0.0.0/2",
+        "64.0.0.0/3",
+        "96.0.0.0/4",
+        "112.0.0.0/5",
+        "120.0.0.0/6",
+        "124.0.0.0/7",
+        "126.0.0.0/8",
+        "128.0.0.0/1",
+    ];
     let v6 = ["64:ff9b::/96", "100::/64", "2000::/3", "fc00::/7", "fe80::/10"];
     v4.into_iter().chain(v6).map(prefix).collect()
 }
@@ -523,7 +692,8 @@ mod tests {
         assert_eq!(recursor.dnssec.negative_anchors, ["sub.example".parse().unwrap()]);
         assert_eq!(recursor.ttl.max, 10);
         assert_eq!(recursor.root_hints, RootHints::from_addresses(&["193.0.14.129".parse().unwrap()]));
-        let routes: Vec<_> = recursor.routes.iter().map(|route| (route.kind, route.fall_back, route.to[0].address)).collect();
+        let routes: Vec<_> =
+            recursor.routes.iter().map(|route| (route.kind, route.fall_back, route.to[0].address)).collect();
         assert_eq!(
             routes,
             [
@@ -536,7 +706,10 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_skipped_with_its_reason_and_what_nobody_knows_is_an_error() {
         for (header, reason) in [
-            ("server:\n dns64-prefix: 64:ff9b::/96", Some("DNS64, which the other product can do for clients without IPv4")),
+            (
+                "server:\n dns64-prefix: 64:ff9b::/96",
+                Some("DNS64, which the other product can do for clients without IPv4"),
+            ),
             ("server:\n answer-cookie: no", None),
             ("auth-zone:\n name: \"example.\"", Some("Unbound's zones served as an authority")),
         ] {

@@ -46,7 +46,11 @@ impl Variables {
                 let words: Vec<&str> = arguments.split_whitespace().collect();
                 let [low, value, high] = words[..] else { return Err(format!("{arguments:?} is no range")) };
                 let [low, number, high] = [low, value, high].map(|word| self.operand(word));
-                if (low?..=high?).contains(&number?) { Ok(value.to_owned()) } else { Err(format!("{value} is outside {arguments:?}")) }
+                if (low?..=high?).contains(&number?) {
+                    Ok(value.to_owned())
+                } else {
+                    Err(format!("{value} is outside {arguments:?}"))
+                }
             }
             _ => self.calculate(expression),
         }

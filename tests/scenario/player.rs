@@ -232,7 +232,8 @@ impl<'s> Player<'s> {
             self.settle().await;
             if let Event::CheckOutQuery(entry) = &step.event {
                 let wanted = |pending: &Pending| {
-                    step.address.is_none_or(|address| address == pending.server.ip()) && self.matches_query(entry, pending)
+                    step.address.is_none_or(|address| address == pending.server.ip())
+                        && self.matches_query(entry, pending)
                 };
                 if let Some(pending) = self.stage.take(wanted) {
                     self.stage.note(format!("step {} sees #{}", step.number, pending.number));
@@ -410,7 +411,10 @@ impl<'s> Player<'s> {
             Some(entry) if entry.adjust.do_not_answer => self.stage.silence(pending),
             Some(entry) => self.answer(pending, entry),
             None => {
-                let refusal = Entry { adjust: Adjust { copy_id: true, copy_query: true, ..Adjust::default() }, ..Entry::default() };
+                let refusal = Entry {
+                    adjust: Adjust { copy_id: true, copy_query: true, ..Adjust::default() },
+                    ..Entry::default()
+                };
                 let mut message = refusal.clone();
                 message.message.flags = 0x8002;
                 message.message.rcode = 2;

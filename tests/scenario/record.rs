@@ -687,7 +687,16 @@ mod tests {
 
     #[test]
     fn broken_records_are_errors() {
-        for line in ["", "www", "www A", "www A 1.2.3", "www A 1.2.3.4 5", "a..b A 1.2.3.4", "www DS 1 8 2 abc", "www NSEC x. FOO"] {
+        for line in [
+            "",
+            "www",
+            "www A",
+            "www A 1.2.3",
+            "www A 1.2.3.4 5",
+            "a..b A 1.2.3.4",
+            "www DS 1 8 2 abc",
+            "www NSEC x. FOO",
+        ] {
             assert!(parse_record(line, &mut Context::default()).is_err(), "{line:?}");
         }
     }

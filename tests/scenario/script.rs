@@ -215,8 +215,14 @@ pub(crate) enum Event {
     /// Time passes; how much is calculated when the moment comes.
     Evaluate(String),
     Traffic,
-    Assign { variable: String, expression: String },
-    CheckAutotrust { id: String, lines: Vec<String> },
+    Assign {
+        variable: String,
+        expression: String,
+    },
+    CheckAutotrust {
+        id: String,
+        lines: Vec<String>,
+    },
     CheckTempfile,
     /// A hint about the speed of a server.
     InfraRtt,
@@ -320,7 +326,8 @@ impl<'t> Reader<'t> {
             scenario.dialect = Dialect::Unbound;
         }
         let begin = self.line().ok_or("SCENARIO_BEGIN is missing")?;
-        let title = begin.strip_prefix("SCENARIO_BEGIN").ok_or_else(|| format!("{begin:?} where SCENARIO_BEGIN belongs"))?;
+        let title =
+            begin.strip_prefix("SCENARIO_BEGIN").ok_or_else(|| format!("{begin:?} where SCENARIO_BEGIN belongs"))?;
         scenario.title = title.trim().to_owned();
         loop {
             let line = self.line().ok_or("SCENARIO_END is missing")?;
@@ -483,9 +490,10 @@ impl<'t> Reader<'t> {
     fn entry(&mut self) -> Result<Entry, String> {
         let begin = self.line().ok_or("ENTRY_BEGIN is missing")?;
         if !begin.starts_with("ENTRY_BEGIN") {
-            return self.directive(begin).then(|| self.entry()).unwrap_or_else(|| {
-                Err(format!("{begin:?} where ENTRY_BEGIN belongs"))
-            });
+            return self
+                .directive(begin)
+                .then(|| self.entry())
+                .unwrap_or_else(|| Err(format!("{begin:?} where ENTRY_BEGIN belongs")));
         }
         let mut entry = Entry { line: self.next, ..Entry::default() };
         let mut message = Message::default();
@@ -595,10 +603,7 @@ fn config_words(line: &str) -> Vec<&str> {
 }
 
 fn unquote(word: &str) -> &str {
-    ['"', '\'']
-        .into_iter()
-        .find_map(|quote| word.strip_prefix(quote)?.strip_suffix(quote))
-        .unwrap_or(word)
+    ['"', '\''].into_iter().find_map(|quote| word.strip_prefix(quote)?.strip_suffix(quote)).unwrap_or(word)
 }
 
 fn split_word(line: &str) -> (&str, &str) {
@@ -726,7 +731,8 @@ fn parse_reply(line: &str, message: &mut Message) -> Result<(), String> {
 }
 
 fn parse_hex_lines(lines: &[String]) -> Result<Vec<u8>, String> {
-    let mut digits: String = lines.iter().flat_map(|line| line.split(';').next()).flat_map(str::split_whitespace).collect();
+    let mut digits: String =
+        lines.iter().flat_map(|line| line.split(';').next()).flat_map(str::split_whitespace).collect();
     if digits.len() % 2 == 1 {
         // As the original does it.
         digits.push('0');
@@ -793,7 +799,9 @@ SCENARIO_END
         let header: Vec<_> = scenario
             .config
             .iter()
-            .map(|setting| (setting.clause.as_str(), setting.clause_number, setting.key.as_str(), setting.values.join("|")))
+            .map(|setting| {
+                (setting.clause.as_str(), setting.clause_number, setting.key.as_str(), setting.values.join("|"))
+            })
             .collect();
         assert_eq!(
             header,
@@ -839,7 +847,10 @@ SCENARIO_END
                 "CONFIG_END\nSCENARIO_BEGIN x\nSTEP 1 QUERY\nENTRY_BEGIN\nMATCH foo\n",
                 "a.rpl:5: \"foo\" is no word of MATCH",
             ),
-            ("CONFIG_END\nSCENARIO_BEGIN x\nSTEP 2 NOTHING\nSTEP 1 NOTHING\n", "a.rpl:4: step 1 does not come after the step before it"),
+            (
+                "CONFIG_END\nSCENARIO_BEGIN x\nSTEP 2 NOTHING\nSTEP 1 NOTHING\n",
+                "a.rpl:4: step 1 does not come after the step before it",
+            ),
             (
                 "CONFIG_END\nSCENARIO_BEGIN x\nSTEP 1 QUERY\nENTRY_BEGIN\nSECTION ANSWER\nx. A 1.2.3\nENTRY_END\n",
                 "a.rpl:6: \"x. A 1.2.3\": invalid IPv4 address syntax",
