@@ -4,6 +4,8 @@
 //! received the query; [`Pipeline::ask`] does the rest. Neither counts or logs:
 //! an [`Outcome`] says what happened, and the front hands it to a [`Recorder`].
 
+#[cfg(test)]
+pub(crate) mod testing;
 mod world;
 
 use std::sync::Arc;

@@ -4,13 +4,30 @@
 //! anything is started; [`Front::start`] serves on them.
 
 pub mod admission;
+mod batch;
+mod stream;
+mod udp;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::pipeline::{Pipeline, Recorder};
+use socket2::{Domain, Socket, Type};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use crate::clock::Now;
+use crate::pipeline::{DropReason, Pipeline, Recorder, Step};
+use crate::query::Client;
+
+use admission::{Access, Admission};
+use udp::Worker;
 
 /// Where to listen, whom to serve, and how much at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,16 +91,56 @@ pub struct BindError {
 #[derive(Debug)]
 pub struct Sockets {
     addresses: Vec<SocketAddr>,
+    streams: Vec<TcpListener>,
+    /// With whether each tells to which of our addresses a datagram was sent.
+    datagrams: Vec<(UdpSocket, bool)>,
 }
 
+/// What a burst may bring while a worker is busy; the system may grant less.
+const SOCKET_BUFFER: usize = 4 << 20;
+/// Connections that the system keeps for us until we accept them.
+const BACKLOG: i32 = 1024;
+/// How often another port is tried when the one chosen for TCP is taken for UDP.
+const PORT_ATTEMPTS: usize = 16;
+
 impl Sockets {
-    /// Opens UDP and TCP sockets on every address. Port 0 takes a free one, the same for both.
+    /// Opens TCP and UDP sockets on every address. Port 0 takes a free one, the same for both.
     ///
     /// # Errors
     ///
     /// When one address cannot be opened; nothing stays open then.
     pub fn bind(settings: &Settings) -> Result<Self, BindError> {
-        Ok(Self { addresses: settings.listen.clone() })
+        let workers = match settings.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        };
+        let mut sockets = Self { addresses: Vec::new(), streams: Vec::new(), datagrams: Vec::new() };
+        for &address in &settings.listen {
+            let bound = |source| BindError { address, source };
+            sockets.open(address, workers).map_err(bound)?;
+        }
+        Ok(sockets)
+    }
+
+    fn open(&mut self, address: SocketAddr, workers: usize) -> io::Result<()> {
+        let mut attempts = if address.port() == 0 { PORT_ATTEMPTS } else { 1 };
+        loop {
+            attempts -= 1;
+            // TCP first: it fails when another process listens there, where UDP sockets would share the port with it.
+            let stream = open_stream(address)?;
+            let chosen = stream.local_addr()?;
+            let datagrams: io::Result<Vec<_>> = (0..workers).map(|_| open_datagrams(chosen)).collect();
+            match datagrams {
+                Ok(datagrams) => {
+                    self.addresses.push(chosen);
+                    self.streams.push(stream);
+                    self.datagrams.extend(datagrams);
+                    return Ok(());
+                }
+                Err(error) if attempts == 0 || error.kind() != io::ErrorKind::AddrInUse => return Err(error),
+                Err(_) => {}
+            }
+        }
     }
 
     /// The addresses, with the ports that the system chose.
@@ -92,9 +149,70 @@ impl Sockets {
     }
 }
 
+fn open_stream(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+fn open_datagrams(address: SocketAddr) -> io::Result<(UdpSocket, bool)> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Each worker has a socket of its own; the system spreads clients over them.
+    socket.set_reuse_port(true)?;
+    socket.set_recv_buffer_size(SOCKET_BUFFER)?;
+    socket.set_send_buffer_size(SOCKET_BUFFER)?;
+    socket.bind(&address.into())?;
+    let socket = UdpSocket::from(socket);
+    let is_wildcard = address.ip().is_unspecified();
+    if is_wildcard {
+        batch::tell_own_address(&socket, address.is_ipv6())?;
+    }
+    Ok((socket, is_wildcard))
+}
+
+/// What all fronts share.
+struct Service {
+    pipeline: Arc<Pipeline>,
+    admission: Arc<Admission>,
+    /// For what the runtime's tasks do; workers have their own.
+    recorder: Arc<dyn Recorder>,
+    runtime: Handle,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Service {
+    fn answer(&self, request: &[u8], client: Client, now: Now, reply: &mut Vec<u8>) -> Step {
+        match self.admission.access(client.ip()) {
+            Access::Allow => self.pipeline.answer(request, client, now, reply),
+            Access::Refuse => self.pipeline.prohibit(request, client, reply),
+            Access::Ignore => Step::Drop(DropReason::Denied),
+        }
+    }
+
+    /// Has the runtime do it; [`Front::drain`] waits for it.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(task, &self.runtime);
+    }
+}
+
 /// The fronts at work.
-#[derive(Debug)]
-pub struct Front {}
+pub struct Front {
+    service: Arc<Service>,
+    workers: Vec<JoinHandle<()>>,
+    sockets: Vec<Arc<UdpSocket>>,
+    stop_workers: Arc<AtomicBool>,
+    failed: watch::Receiver<bool>,
+}
 
 impl Front {
     /// Serves queries on `sockets`. Must be called within a tokio runtime, which carries streams and what waits.
@@ -110,22 +228,333 @@ impl Front {
         pipeline: Arc<Pipeline>,
         recorder: impl Fn() -> Arc<dyn Recorder>,
     ) -> io::Result<Self> {
-        let _ = (sockets, settings, pipeline, recorder());
-        Ok(Self {})
+        let StreamSettings { max_connections, max_connections_per_client, .. } = settings.stream;
+        let admission = Admission::new(&settings.admission, max_connections, max_connections_per_client);
+        let service = Arc::new(Service {
+            pipeline,
+            admission: Arc::new(admission),
+            recorder: recorder(),
+            runtime: Handle::current(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        for stream in sockets.streams {
+            let listener = tokio::net::TcpListener::from_std(stream)?;
+            service.spawn(stream::listen(service.clone(), listener, settings.stream.clone()));
+        }
+        let (failing, failed) = watch::channel(false);
+        let mut front =
+            Self { service, workers: Vec::new(), sockets: Vec::new(), stop_workers: Arc::default(), failed };
+        for (index, (socket, is_wildcard)) in sockets.datagrams.into_iter().enumerate() {
+            let socket = Arc::new(socket);
+            front.sockets.push(socket.clone());
+            let worker = Worker {
+                service: front.service.clone(),
+                socket,
+                recorder: recorder(),
+                is_wildcard,
+                stop: front.stop_workers.clone(),
+            };
+            let alarm = Alarm { failing: failing.clone(), stop: front.stop_workers.clone() };
+            let run = move || {
+                let _alarm = alarm;
+                worker.run();
+            };
+            front.workers.push(thread::Builder::new().name(format!("udp-{index}")).spawn(run)?);
+        }
+        Ok(front)
     }
 
     /// Serves other clients from now on.
     pub fn replace_admission(&self, settings: &admission::Settings) {
-        let _ = settings;
+        self.service.admission.replace(settings);
     }
 
     /// Returns when a worker has ended that nobody told to: a fault in this program.
     pub async fn failed(&self) {
-        std::future::pending().await
+        if self.failed.clone().wait_for(|failed| *failed).await.is_err() {
+            // There are no workers, so none can fail.
+            std::future::pending().await
+        }
     }
 
     /// Takes nothing new, and waits for at most `grace` until all that was taken is answered.
-    pub async fn drain(self, grace: Duration) {
-        let _ = grace;
+    pub async fn drain(mut self, grace: Duration) {
+        self.stop();
+        let workers = std::mem::take(&mut self.workers);
+        let tasks = self.service.tasks.clone();
+        let ended = async {
+            // They wait for nothing but the socket, which is shut down.
+            let joined = tokio::task::spawn_blocking(|| workers.into_iter().all(|worker| worker.join().is_ok())).await;
+            tasks.close();
+            tasks.wait().await;
+            joined
+        };
+        if tokio::time::timeout(grace, ended).await.is_err() {
+            warn!(left = tasks.len(), "queries are still waiting and the grace period is over");
+        }
+    }
+
+    fn stop(&self) {
+        self.stop_workers.store(true, Ordering::Relaxed);
+        self.service.stop.cancel();
+        self.sockets.iter().for_each(|socket| batch::shut_down(socket));
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl std::fmt::Debug for Front {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Front").field("workers", &self.workers.len()).finish_non_exhaustive()
+    }
+}
+
+/// Rings when a worker ends that was not told to.
+struct Alarm {
+    failing: watch::Sender<bool>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if !self.stop.load(Ordering::Relaxed) {
+            self.failing.send_replace(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Ipv6Addr, TcpStream};
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::pipeline::testing::{World, address, query, read};
+    use crate::pipeline::{Outcome, Settings as PipelineSettings};
+    use crate::policy::Policy;
+    use crate::query::{Rcode, RecordType};
+
+    #[derive(Default)]
+    struct Tally(Mutex<(Vec<Outcome>, Vec<DropReason>)>);
+
+    impl Recorder for Tally {
+        fn record(&self, outcome: &Outcome, _: Duration) {
+            self.0.lock().0.push(outcome.clone());
+        }
+
+        fn dropped(&self, reason: DropReason) {
+            self.0.lock().1.push(reason);
+        }
+    }
+
+    struct Served {
+        front: Front,
+        addresses: Vec<SocketAddr>,
+        world: Arc<World>,
+        tally: Arc<Tally>,
+        runtime: tokio::runtime::Runtime,
+    }
+
+    fn serve(change: impl FnOnce(&mut Settings)) -> Served {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let _guard = runtime.enter();
+        let world = World::new(address);
+        let settings = PipelineSettings::default();
+        let pipeline = Pipeline::new(settings, world.clone(), Policy::unfiltered(), Clock::system());
+        let mut settings = Settings { listen: vec!["127.0.0.1:0".parse().unwrap()], workers: 1, ..Settings::default() };
+        change(&mut settings);
+        let sockets = Sockets::bind(&settings).unwrap();
+        let addresses = sockets.addresses().to_vec();
+        let tally = Arc::new(Tally::default());
+        let front = Front::start(sockets, &settings, pipeline, || tally.clone()).unwrap();
+        Served { front, addresses, world, tally, runtime }
+    }
+
+    /// Asks from `from` and says who answered.
+    fn ask_udp(from: &UdpSocket, to: SocketAddr, request: &[u8]) -> (Vec<u8>, SocketAddr) {
+        from.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        from.send_to(request, to).unwrap();
+        let mut reply = [0; 4096];
+        let (len, peer) = from.recv_from(&mut reply).unwrap();
+        (reply[..len].to_vec(), peer)
+    }
+
+    fn frame(message: &[u8]) -> Vec<u8> {
+        [&(message.len() as u16).to_be_bytes(), message].concat()
+    }
+
+    fn read_frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut len = [0; 2];
+        stream.read_exact(&mut len).ok()?;
+        let mut message = vec![0; usize::from(u16::from_be_bytes(len))];
+        stream.read_exact(&mut message).ok()?;
+        Some(message)
+    }
+
+    #[test]
+    fn a_datagram_is_answered_from_the_world_and_then_from_the_cache() {
+        let served = serve(|_| {});
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..2 {
+            let (reply, _) = ask_udp(&client, served.addresses[0], &query("www.example.kz", RecordType::A));
+            let reply = read(&reply);
+            assert_eq!((reply.header.id, reply.message.rcode), (0x1234, Rcode::NOERROR));
+            assert_eq!(&reply.message.answer[0].rdata[0][..], [192, 0, 2, 1]);
+        }
+        assert_eq!(served.world.times_asked(), 1);
+        served.runtime.block_on(served.front.drain(Duration::from_secs(5)));
+        assert_eq!(served.tally.0.lock().0.len(), 2);
+    }
+
+    #[test]
+    fn a_wildcard_answers_from_the_address_that_was_asked() {
+        let served = serve(|settings| {
+            settings.listen = vec!["0.0.0.0:0".parse().unwrap(), "[::]:0".parse().unwrap()];
+            settings.admission.allow.push("::/0".parse().unwrap());
+        });
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for to in ["127.0.0.1", "127.8.9.10", "127.0.0.1"] {
+            let to = SocketAddr::new(to.parse().unwrap(), served.addresses[0].port());
+            // The first is answered by the runtime, the others by the worker.
+            let (_, peer) = ask_udp(&client, to, &query("www.example.kz", RecordType::A));
+            assert_eq!(peer, to);
+        }
+        let Ok(client) = UdpSocket::bind("[::1]:0") else {
+            eprintln!("skipped: no IPv6 here");
+            return;
+        };
+        let to = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), served.addresses[1].port());
+        assert_eq!(ask_udp(&client, to, &query("www.example.kz", RecordType::A)).1, to);
+    }
+
+    #[test]
+    fn who_may_not_ask_is_refused_or_ignored() {
+        let served = serve(|settings| {
+            settings.admission.refuse = vec!["127.0.0.2/32".parse().unwrap()];
+            settings.admission.ignore = vec!["127.0.0.3/32".parse().unwrap()];
+        });
+        let to = served.addresses[0];
+        let refused = UdpSocket::bind("127.0.0.2:0").unwrap();
+        assert_eq!(read(&ask_udp(&refused, to, &query("a.kz", RecordType::A)).0).message.rcode, Rcode::REFUSED);
+        let ignored = UdpSocket::bind("127.0.0.3:0").unwrap();
+        ignored.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        ignored.send_to(&query("a.kz", RecordType::A), to).unwrap();
+        assert!(ignored.recv_from(&mut [0; 512]).is_err());
+        assert_eq!(served.tally.0.lock().1, [DropReason::Denied]);
+    }
+
+    #[test]
+    fn a_stream_is_answered_out_of_order_and_in_full() {
+        let served = serve(|_| {});
+        let mut stream = TcpStream::connect(served.addresses[0]).unwrap();
+        stream.write_all(&frame(&query("known.kz", RecordType::A))).unwrap();
+        read_frame(&mut stream).unwrap();
+
+        *served.world.delay.lock() = Duration::from_millis(300);
+        let mut slow = query("slow.kz", RecordType::A);
+        slow[..2].copy_from_slice(&[0, 1]);
+        let mut known = query("known.kz", RecordType::A);
+        known[..2].copy_from_slice(&[0, 2]);
+        let both = [frame(&slow), frame(&known)].concat();
+        // Cut where it hurts.
+        stream.write_all(&both[..1]).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        stream.write_all(&both[1..]).unwrap();
+        // The client has said all that it wants to say.
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let order = [(); 2].map(|()| read(&read_frame(&mut stream).unwrap()).header.id);
+        assert_eq!(order, [2, 1]);
+        assert!(read_frame(&mut stream).is_none(), "closed when all is answered");
+    }
+
+    #[test]
+    fn a_stream_that_breaks_the_rules_or_sleeps_is_closed() {
+        let served = serve(|settings| {
+            settings.stream.idle_timeout = Duration::from_millis(200);
+            settings.stream.max_connections_per_client = 2;
+        });
+        for garbage in [&b"\0\x05hello"[..], b"\xff\xff", b""] {
+            let mut stream = TcpStream::connect(served.addresses[0]).unwrap();
+            stream.write_all(garbage).unwrap();
+            assert!(read_frame(&mut stream).is_none());
+        }
+        let mut streams = [(); 3].map(|()| TcpStream::connect(served.addresses[0]).unwrap());
+        let answered = streams.each_mut().map(|stream| {
+            let _ = stream.write_all(&frame(&query("a.kz", RecordType::A)));
+            read_frame(stream).is_some()
+        });
+        assert_eq!(answered, [true, true, false], "two connections a client");
+    }
+
+    #[test]
+    fn what_was_taken_is_answered_before_the_end() {
+        let served = serve(|_| {});
+        *served.world.delay.lock() = Duration::from_millis(300);
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        client.send_to(&query("a.kz", RecordType::A), served.addresses[0]).unwrap();
+        let mut stream = TcpStream::connect(served.addresses[0]).unwrap();
+        stream.write_all(&frame(&query("b.kz", RecordType::A))).unwrap();
+        while served.world.times_asked() < 2 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        served.runtime.block_on(served.front.drain(Duration::from_secs(5)));
+        assert!(client.recv_from(&mut [0; 512]).is_ok());
+        assert!(read_frame(&mut stream).is_some());
+        assert!(read_frame(&mut stream).is_none());
+    }
+
+    #[test]
+    fn too_much_waiting_is_shed_and_leaves_what_needs_no_waiting_alone() {
+        let served = serve(|settings| settings.admission.max_waiting = 1);
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = served.addresses[0];
+        ask_udp(&client, to, &query("known.kz", RecordType::A));
+        *served.world.delay.lock() = Duration::from_millis(500);
+        let waiting = UdpSocket::bind("127.0.0.1:0").unwrap();
+        waiting.send_to(&query("slow.kz", RecordType::A), to).unwrap();
+        while served.world.times_asked() < 2 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let rcode = |name| read(&ask_udp(&client, to, &query(name, RecordType::A)).0).message.rcode;
+        assert_eq!(rcode("other.kz"), Rcode::SERVFAIL);
+        assert_eq!(rcode("known.kz"), Rcode::NOERROR);
+        let shed = |outcome: &Outcome| outcome.dropped == Some(DropReason::Overload);
+        assert_eq!(served.tally.0.lock().0.iter().filter(|outcome| shed(outcome)).count(), 1);
+    }
+
+    #[test]
+    fn an_address_in_use_is_an_error_that_names_it() {
+        let served = serve(|_| {});
+        let settings = Settings { listen: served.addresses.clone(), ..Settings::default() };
+        let error = Sockets::bind(&settings).unwrap_err();
+        assert!(error.to_string().starts_with(&served.addresses[0].to_string()), "{error}");
+    }
+
+    #[test]
+    fn any_bytes_in_a_datagram_leave_the_worker_alive() {
+        let served = serve(|_| {});
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut state = 1u64;
+        for len in (0..600).chain([2047, 2048, 2049, 9000, 65_507]) {
+            let octets: Vec<u8> = (0..len)
+                .map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    (state >> 33) as u8
+                })
+                .collect();
+            let _ = client.send_to(&octets, served.addresses[0]);
+        }
+        let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+        ask_udp(&other, served.addresses[0], &query("a.kz", RecordType::A));
     }
 }
