@@ -1,0 +1,55 @@
+//! A hostile internet: servers that are dead, lame, lossy, slow, broken or lying, and a resolver among them.
+//!
+//! ```text
+//! cargo test --test hostile                     every scenario, in process, on a paused clock
+//! cargo test --test hostile -- poison/          those whose names contain this
+//! cargo test --test hostile -- --peers unbound,named,kresd,qalqan [--jobs 8] [FILTER]
+//! ```
+//!
+//! The last one needs root (or `unshare --map-root-user`), `unshare` and `ip`: it puts the same worlds on real
+//! sockets in network namespaces of their own and asks the same questions of whole resolvers, our binary among
+//! them, so that the worlds can be checked against others and we can be compared with them.
+
+// Nobody is outside a test.
+#![allow(unreachable_pub, missing_docs)]
+
+mod judge;
+mod live;
+mod message;
+mod network;
+mod scenarios;
+mod server;
+mod world;
+mod zone;
+
+use std::process::ExitCode;
+
+use crate::live::Peer;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let value = |key: &str| {
+        let at = arguments.iter().position(|argument| argument == key)?;
+        arguments.get(at + 1).map(String::as_str)
+    };
+    let named = |name: &str| Peer::ALL.iter().find(|(known, _)| *known == name).map(|(_, peer)| *peer);
+
+    if arguments.first().is_some_and(|first| first == "--inside") {
+        let [_, peer, share, filter] = &arguments[..] else { return ExitCode::from(2) };
+        let (job, jobs) = share.split_once('/').expect("compare() writes it");
+        let number = |text: &str| text.parse().expect("compare() writes numbers");
+        live::inside(named(peer).expect("compare() names peers"), number(job), number(jobs), filter);
+        return ExitCode::SUCCESS;
+    }
+    if let Some(peers) = value("--peers") {
+        let jobs = value("--jobs").and_then(|jobs| jobs.parse().ok()).unwrap_or(8);
+        let filter = arguments.iter().skip(2).rev().take(1).find(|last| !last.starts_with('-'));
+        let filter = filter.filter(|last| Some(last.as_str()) != value("--jobs") && Some(last.as_str()) != Some(peers));
+        for peer in peers.split(',') {
+            let outcomes = live::compare(peer, filter.map_or("", String::as_str), jobs);
+            println!("{}", judge::table(peer, &outcomes));
+        }
+        return ExitCode::SUCCESS;
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,73 @@
+//! Carries the resolver's queries into a [`World`] without a socket, on tokio's paused clock.
+//!
+//! What the production network promises is kept here as well: only a message
+//! from the server that was asked, with the query's identifier and question,
+//! is a reply. [`live`](crate::live) puts the real sockets to the proof.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use qalqan::recursor::BoxFuture;
+use qalqan::recursor::network::{Exchange, ExchangeError, Network, Protocol};
+use qalqan::wire::{self, HEADER_LEN, Header};
+use tokio::time::sleep;
+
+use crate::server::{Carrier, Reaction, Source};
+use crate::world::World;
+
+/// How long a message and its reply travel.
+const ROUND_TRIP: Duration = Duration::from_millis(20);
+
+/// The wires of a world.
+pub struct Wires(pub Arc<World>);
+
+impl Network for Wires {
+    fn exchange<'a>(&'a self, exchange: Exchange<'a>) -> BoxFuture<'a, Result<Vec<u8>, ExchangeError>> {
+        Box::pin(async move {
+            let carrier = if exchange.protocol == Protocol::Udp { Carrier::Udp } else { Carrier::Tcp };
+            let trips = if carrier == Carrier::Udp { 1 } else { 2 };
+            match self.0.receive(exchange.server.ip(), exchange.query, carrier) {
+                Reaction::Unreachable => {
+                    sleep(ROUND_TRIP).await;
+                    Err(ExchangeError::Unreachable)
+                }
+                Reaction::Closed => {
+                    sleep(ROUND_TRIP * 2).await;
+                    Err(ExchangeError::Closed)
+                }
+                Reaction::Messages(sent) => {
+                    let reply = sent
+                        .into_iter()
+                        .filter(|sent| sent.source == Source::Server && answers(exchange.query, &sent.bytes))
+                        .map(|sent| (sent.after + ROUND_TRIP * trips, sent.bytes))
+                        .filter(|(after, _)| *after < exchange.timeout)
+                        .min_by_key(|(after, _)| *after);
+                    match reply {
+                        Some((after, bytes)) => {
+                            sleep(after).await;
+                            Ok(bytes)
+                        }
+                        None => {
+                            sleep(exchange.timeout).await;
+                            Err(ExchangeError::Timeout)
+                        }
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// Whether a message may be a reply to this query, letters' case aside.
+fn answers(query: &[u8], message: &[u8]) -> bool {
+    let (Ok(asked), Ok(header)) = (Header::read(query), Header::read(message)) else {
+        return false;
+    };
+    let question = |bytes| {
+        let (name, end) = wire::read_name(bytes, HEADER_LEN).ok()?;
+        Some((name, bytes.get(end..end + 4)?.to_vec()))
+    };
+    header.has(Header::QR)
+        && header.id == asked.id
+        && (header.counts[0] == 0 || header.counts[0] == 1 && question(message) == question(query))
+}
