@@ -15,7 +15,7 @@ use futures_util::stream::FuturesUnordered;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use crate::name::Name;
+use crate::name::{DomainName, Name};
 use crate::query::{Rcode, RecordType};
 use crate::wire::{HEADER_LEN, Header};
 
@@ -68,9 +68,29 @@ struct Tries {
     done: bool,
 }
 
+/// What somebody may be asking already: a zone's servers, by their delegation's place in memory, a name and a type.
+pub(super) type Wanted = (usize, DomainName, RecordType);
+
+/// How long a question that others wait for waits for others; two of them may wait for each other.
+const NESTED_PATIENCE: Duration = Duration::from_millis(400);
+
 impl Engine {
-    /// Asks the servers of `delegation` for `name` and `qtype`.
+    /// Asks the servers of `delegation` for `name` and `qtype`, or waits for somebody who is asking them already.
     pub(super) async fn ask(
+        &self,
+        work: &Work,
+        path: &Path<'_>,
+        delegation: &Arc<Delegation>,
+        name: &Name,
+        qtype: RecordType,
+    ) -> Result<Answered, Failure> {
+        let wanted = (Arc::as_ptr(delegation) as usize, name.to_owned(), qtype);
+        let patience = if path.is_nested() { NESTED_PATIENCE } else { work.left() };
+        self.flights.share(&wanted, patience, self.ask_servers(work, path, delegation, name, qtype)).await
+    }
+
+    /// Asks the servers of `delegation` for `name` and `qtype`.
+    async fn ask_servers(
         &self,
         work: &Work,
         path: &Path<'_>,

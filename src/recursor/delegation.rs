@@ -40,6 +40,8 @@ pub struct Delegation {
     pub manner: Manner,
     /// The second from which on the parent must be asked again.
     pub expires: u32,
+    /// Whether the zone's own servers are asked when these fail.
+    pub fall_back: bool,
     /// Until which second nothing is expected of it, since all servers failed.
     failed_until: AtomicU32,
     /// How often in a row all servers failed.
@@ -103,6 +105,7 @@ impl Delegation {
             zone: zone.to_owned(),
             manner,
             expires,
+            fall_back: false,
             failed_until: AtomicU32::new(0),
             failures: AtomicU32::new(0),
             servers: Mutex::default(),

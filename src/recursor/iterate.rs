@@ -40,8 +40,10 @@ const MINIMISE_STEPS: usize = 10;
 pub(super) enum Source {
     /// The store will do.
     Any,
-    /// What the store has about the question itself is dropped, and other servers than before come first.
-    Fresh,
+    /// The store is passed over for the question itself.
+    World,
+    /// As before, and other servers than the one that answered last come first.
+    Other,
 }
 
 impl Engine {
@@ -58,19 +60,23 @@ impl Engine {
     ) -> Result<Message, Failure> {
         let mut found = Message::default();
         let mut at = name.to_owned();
-        if source == Source::Fresh {
+        if source == Source::Other {
             self.forget(work, name, qtype);
         }
-        for _ in 0..=self.settings.limits.aliases {
-            let next = match self.recall(&at, qtype, path) {
+        for followed in 0..=self.settings.limits.aliases {
+            let known = if followed == 0 && source != Source::Any { None } else { self.recall(&at, qtype, path) };
+            let next = match known {
                 Some(known) => known,
                 None => self.hop(work, path, &at, qtype).await?,
             };
             let Known { answer, authority, rcode, alias } = next;
             for set in answer {
-                // A chain that comes back to where it was ends there; clients see the loop.
                 if found.answer.iter().any(|old| old.name == set.name && old.rtype == set.rtype) {
-                    return if set.rtype == RecordType::DNAME { Err(Failure::Cycle) } else { Ok(found) };
+                    // A DNAME may well serve twice on one way; an alias that does leads nowhere.
+                    if set.rtype != RecordType::DNAME {
+                        return Err(Failure::Cycle);
+                    }
+                    continue;
                 }
                 found.answer.push(set);
             }
@@ -89,7 +95,7 @@ impl Engine {
     }
 
     /// What the store has about a question.
-    fn recall(&self, name: &Name, qtype: RecordType, path: &Path<'_>) -> Option<Known> {
+    pub(super) fn recall(&self, name: &Name, qtype: RecordType, path: &Path<'_>) -> Option<Known> {
         let now = self.clock.now();
         let mut entry = self.store.get(name, qtype, now).filter(|entry| entry.rcode != Rcode::SERVFAIL);
         if qtype == RecordType::DS && path.depth() == 0 && entry.as_ref().is_some_and(|entry| entry.is_bare_referral())
@@ -102,6 +108,19 @@ impl Engine {
         }
         if let Some(entry) = entry {
             return Some(Known::from_entry(&entry, qtype, now));
+        }
+        // What follows draws conclusions, so it takes only what is proven.
+        let secure = |entry: &Arc<Entry>| entry.security == Security::Secure;
+        for above in name.ancestors().skip(1) {
+            // Nothing exists below a name that does not exist (RFC 8020).
+            if let Some(entry) = self.store.nonexistence(above, now).filter(secure) {
+                return Some(Known::from_entry(&entry, qtype, now));
+            }
+            if let Some(dname) = self.store.get_exact(above, RecordType::DNAME, now).filter(secure)
+                && let Some(set) = dname.set_at(now)
+            {
+                return Some(Known::from_dname(set, name, qtype));
+            }
         }
         None
     }
@@ -117,7 +136,7 @@ impl Engine {
 
     /// Asks from the closest known zone downwards until a server answers.
     async fn hop(&self, work: &Work, path: &Path<'_>, name: &Name, qtype: RecordType) -> Result<Known, Failure> {
-        let mut delegation = self.starting_point(name, qtype)?;
+        let mut delegation = self.starting_point(name, qtype);
         let mut fresh = false;
         let mut steps = Steps::new(self.settings.query_minimisation);
         for _ in 0..self.settings.limits.steps {
@@ -136,10 +155,14 @@ impl Engine {
                     continue;
                 }
                 Err(failure) => {
+                    if delegation.fall_back {
+                        delegation = self.delegation_for(name);
+                        continue;
+                    }
                     // The zone may have moved since its parent was asked.
                     if !fresh && delegation.manner == Manner::Iterate && !delegation.zone.is_root() {
                         self.delegations.remove(&delegation.zone);
-                        delegation = self.starting_point(delegation.zone.parent().unwrap_or(Name::root()), qtype)?;
+                        delegation = self.starting_point(delegation.zone.parent().unwrap_or(Name::root()), RecordType::NS);
                         fresh = true;
                         continue;
                     }
@@ -180,18 +203,23 @@ impl Engine {
     }
 
     /// The closest servers that are known for a question.
-    fn starting_point(&self, name: &Name, qtype: RecordType) -> Result<Arc<Delegation>, Failure> {
+    fn starting_point(&self, name: &Name, qtype: RecordType) -> Arc<Delegation> {
         let now = self.clock.now();
         // DS records stand on the parent's side of a cut.
         let name = if qtype == RecordType::DS { name.parent().unwrap_or(name) } else { name };
-        let route = self.routes.iter().find(|route| name.is_at_or_below(&route.zone));
-        let known = self.delegations.closest(name, now);
-        match (route, known) {
-            (Some(route), Some(known)) if route.manner == Manner::Stub && known.zone.is_below(&route.zone) => Ok(known),
-            (Some(route), _) => Ok(route.clone()),
-            (None, Some(known)) => Ok(known),
-            (None, None) => Ok(self.root.load_full()),
+        let Some(route) = self.routes.iter().find(|route| name.is_at_or_below(&route.zone)) else {
+            return self.delegation_for(name);
+        };
+        // What a stub zone delegates is delegated.
+        match self.delegations.closest(name, now) {
+            Some(known) if route.manner == Manner::Stub && known.zone.is_below(&route.zone) => known,
+            _ => route.clone(),
         }
+    }
+
+    /// The closest servers that are known by way of delegations alone.
+    fn delegation_for(&self, name: &Name) -> Arc<Delegation> {
+        self.delegations.closest(name, self.clock.now()).unwrap_or_else(|| self.root.load_full())
     }
 
     /// Whether it is known that no zone begins at `name`, so that nobody needs to be asked.
@@ -362,7 +390,7 @@ impl Engine {
 }
 
 /// An answer to a question, or a part of it that ends in an alias.
-struct Known {
+pub(super) struct Known {
     answer: Vec<RrSet>,
     authority: Vec<RrSet>,
     rcode: Rcode,
@@ -381,6 +409,20 @@ impl Known {
             authority: entry.authority_at(now).collect(),
             rcode: entry.rcode,
             alias,
+        }
+    }
+}
+
+impl Known {
+    /// What `dname` makes of `name` (RFC 6672, section 3.1).
+    fn from_dname(dname: RrSet, name: &Name, qtype: RecordType) -> Self {
+        let alias = scrub::synthesise(&dname, name);
+        let target = alias.as_ref().filter(|_| qtype != RecordType::CNAME).and_then(|alias| alias.targets().next());
+        Self {
+            rcode: if alias.is_some() { Rcode::NOERROR } else { Rcode::YXDOMAIN },
+            answer: std::iter::once(dname).chain(alias).collect(),
+            authority: Vec::new(),
+            alias: target,
         }
     }
 }

@@ -13,6 +13,8 @@
 //! delegation   which servers to ask about a zone
 //! servers      what is known about each server
 //! store        records until their TTL ends
+//! denial       proofs of absence for other names
+//! flights      the same thing asked once at a time
 //! work         what one question may cost
 //! special      names that have no business in the DNS
 //! dnssec       whether an answer is proven
@@ -22,7 +24,9 @@
 
 mod ask;
 pub mod delegation;
+pub mod denial;
 pub mod dnssec;
+pub mod flights;
 pub mod hints;
 mod iterate;
 pub mod message;
@@ -49,9 +53,11 @@ use crate::name::Name;
 use crate::query::{ExtendedError, Question, Rcode, RecordType};
 
 use self::delegation::{Delegation, Delegations, Manner};
+use self::denial::Denials;
 use self::dnssec::{Algorithms, Attempt, Fetch, FetchFailed, Validation, Validator};
+use self::flights::Flights;
 use self::iterate::Source;
-use self::message::Message;
+use self::message::{Message, RrSet};
 use self::network::{Network, Protocol};
 use self::servers::Servers;
 use self::store::Store;
@@ -69,6 +75,12 @@ pub trait Upstream: Send + Sync + 'static {
     /// Ends within the resolver's own time limit, which is above the client's:
     /// the work goes on for the cache when nobody waits any more.
     fn resolve<'a>(&'a self, question: &'a Question, now: Now) -> BoxFuture<'a, Resolution>;
+
+    /// As [`resolve`](Self::resolve), but asks the world also when the answer is cached behind this seam: for an
+    /// answer that is popular and about to end.
+    fn refresh<'a>(&'a self, question: &'a Question, now: Now) -> BoxFuture<'a, Resolution> {
+        self.resolve(question, now)
+    }
 }
 
 /// Whether an answer is proven (RFC 4035, section 4.3).
@@ -138,6 +150,8 @@ struct Engine {
     /// Zones that are asked elsewhere, the most specific first.
     routes: Vec<Arc<Delegation>>,
     store: Store,
+    denials: Denials,
+    flights: Flights<ask::Wanted, Result<ask::Answered, Failure>>,
     counters: Counters,
 }
 
@@ -216,6 +230,8 @@ impl Recursor {
             priming: AtomicBool::new(false),
             routes,
             store: Store::new(settings.cache_bytes),
+            denials: Denials::default(),
+            flights: Flights::default(),
             counters: Counters::default(),
             settings,
         }))
@@ -226,7 +242,7 @@ impl Recursor {
     /// What is in the caches takes no steps; flush first to see the whole way.
     pub async fn resolve_traced(&self, question: &Question) -> (Resolution, Vec<Step>) {
         let work = Work::new(&self.0.settings.limits, self.0.settings.patience, true);
-        let resolution = self.0.answer(question, &work).await;
+        let resolution = self.0.answer(question, &work, Source::Any).await;
         (resolution, work.into_steps())
     }
 
@@ -235,6 +251,7 @@ impl Recursor {
     pub fn flush(&self, name: &Name, below: bool) {
         self.0.store.flush(name, below);
         self.0.delegations.flush(name, below);
+        self.0.denials.flush(name, below);
         if let Some(validator) = &self.0.validator {
             validator.forget(name, below);
         }
@@ -267,7 +284,14 @@ impl Upstream for Recursor {
         Box::pin(async move {
             self.prime_if_needed();
             let work = Work::new(&self.0.settings.limits, self.0.settings.patience, false);
-            self.0.answer(question, &work).await
+            self.0.answer(question, &work, Source::Any).await
+        })
+    }
+
+    fn refresh<'a>(&'a self, question: &'a Question, _now: Now) -> BoxFuture<'a, Resolution> {
+        Box::pin(async move {
+            let work = Work::new(&self.0.settings.limits, self.0.settings.patience, false);
+            self.0.answer(question, &work, Source::World).await
         })
     }
 }
@@ -327,14 +351,14 @@ impl Engine {
     }
 
     /// Finds, validates and writes the answer.
-    async fn answer(&self, question: &Question, work: &Work) -> Resolution {
+    async fn answer(&self, question: &Question, work: &Work, source: Source) -> Resolution {
         if self.settings.special_names
             && !self.is_routed(&question.name)
             && let Some(local) = special::answer(question)
         {
             return local;
         }
-        match timeout(self.settings.patience, self.proven(question, work)).await {
+        match timeout(self.settings.patience, self.proven(question, work, source)).await {
             Ok(Ok((message, validation))) => self.write(question, message, validation),
             Ok(Err(failure)) => {
                 Resolution::empty(question, Rcode::SERVFAIL, FAILURE_TTL, vec![failure.extended_error()])
@@ -344,13 +368,27 @@ impl Engine {
     }
 
     /// The answer and what is proven of it; asks once more when it does not validate.
-    async fn proven(&self, question: &Question, work: &Work) -> Result<(Message, Option<Validation>), Failure> {
+    async fn proven(
+        &self,
+        question: &Question,
+        work: &Work,
+        source: Source,
+    ) -> Result<(Message, Option<Validation>), Failure> {
         let path = Path::start(&question.name, question.qtype);
-        let mut message = self.find(work, &path, &question.name, question.qtype, Source::Any).await?;
-        let Some(validator) = self.validator.as_ref().filter(|_| !question.checking_disabled) else {
-            return Ok((message, None));
-        };
         let fetch = ChainFetch { engine: self, work };
+        let validator = self.validator.as_ref().filter(|_| !question.checking_disabled);
+        if let Some(validator) = validator.filter(|_| self.settings.aggressive_denial && source == Source::Any)
+            && self.recall(&question.name, question.qtype, &path).is_none()
+            && let Some(message) = self.denials.answer(&question.name, question.qtype, self.clock.now())
+        {
+            let validation = validator.validate(question, &message, &fetch, self.clock.now()).await;
+            if validation.security == Security::Secure && validation.rcode == message.rcode {
+                self.counters.validations[validation.security.index()].fetch_add(1, Relaxed);
+                return Ok((message, Some(validation)));
+            }
+        }
+        let mut message = self.find(work, &path, &question.name, question.qtype, source).await?;
+        let Some(validator) = validator else { return Ok((message, None)) };
         let mut validation = validator.validate(question, &message, &fetch, self.clock.now()).await;
         if validation.security == Security::Bogus {
             // One server may be broken or behind; the next may not.
@@ -382,12 +420,19 @@ impl Engine {
                 self.forget(work, &target, question.qtype);
             }
         }
-        self.find(work, path, &question.name, question.qtype, Source::Fresh).await
+        self.find(work, path, &question.name, question.qtype, Source::Other).await
     }
 
     /// Notes in the store what validation has found out.
     fn remember(&self, question: &Question, message: &Message, validation: &Validation) {
         let now = self.clock.now();
+        for proven in &validation.denials {
+            self.denials.put(&proven.zone, &proven.set, now);
+            let soa = |set: &&RrSet| set.rtype == RecordType::SOA && set.name == proven.zone;
+            if let Some(soa) = message.authority.iter().find(soa).filter(|_| validation.security == Security::Secure) {
+                self.denials.put(&proven.zone, soa, now);
+            }
+        }
         for (set, status) in message.answer.iter().zip(&validation.answer) {
             self.store.judge(&set.name, set.rtype, status.security, status.ttl, now);
         }
@@ -478,7 +523,8 @@ impl Fetch for ChainFetch<'_> {
         Box::pin(async move {
             let source = match attempt {
                 Attempt::First => Source::Any,
-                Attempt::Again | Attempt::Fresh => Source::Fresh,
+                Attempt::Again => Source::Other,
+                Attempt::Fresh => Source::World,
             };
             let path = Path::inner(name, rtype);
             match self.engine.find(self.work, &path, name, rtype, source).await {
@@ -496,7 +542,8 @@ impl settings::Route {
             settings::RouteKind::Forward => Manner::Forward,
             settings::RouteKind::Stub => Manner::Stub,
         };
-        let delegation = Delegation::new(&self.zone, manner, u32::MAX);
+        let mut delegation = Delegation::new(&self.zone, manner, u32::MAX);
+        delegation.fall_back = self.fall_back;
         for name in &self.names {
             delegation.add_name(name.clone(), false);
         }

@@ -137,8 +137,10 @@ pub fn read(message: Message, zone: &Name, manner: Manner, name: &Name, qtype: R
     }
     if has_soa {
         reply.outcome = Outcome::NoData(last.clone());
+        let child = message.authority.iter().any(|set| soa(set) && set.name == last);
         negative(&mut reply, message);
-        return worth(reply);
+        // The zone below the cut knows nothing of its DS records (RFC 4035, section 3.1.4.1).
+        return if qtype == RecordType::DS && child { Worth::Poor(reply) } else { worth(reply) };
     }
     if aliased {
         reply.authority = message.authority;

@@ -144,12 +144,8 @@ impl Store {
         if entry.ttl == 0 {
             return;
         }
-        if let Some(old) = self.get_exact(name, rtype, now) {
-            let same = old.set.as_ref().map(|set| &set.rdata) == entry.set.as_ref().map(|set| &set.rdata);
-            // The same or worse again changes nothing, so that nobody can keep an entry alive by repeating it.
-            if old.rank > entry.rank || old.rank == entry.rank && same && old.security == entry.security {
-                return;
-            }
+        if self.get_exact(name, rtype, now).is_some_and(|old| old.rank > entry.rank) {
+            return;
         }
         self.entries.insert(Key { name: name.to_owned(), rtype }, Arc::new(entry));
     }

@@ -137,13 +137,15 @@ pub struct Path<'a> {
     name: &'a Name,
     rtype: RecordType,
     depth: u32,
+    /// Somebody waits for it who is asking the servers of a zone.
+    nested: bool,
     above: Option<&'a Path<'a>>,
 }
 
 impl<'a> Path<'a> {
     /// A question of its own.
     pub fn start(name: &'a Name, rtype: RecordType) -> Self {
-        Self { name, rtype, depth: 0, above: None }
+        Self { name, rtype, depth: 0, nested: false, above: None }
     }
 
     /// A question that a chain of trust needs.
@@ -163,12 +165,17 @@ impl<'a> Path<'a> {
         if self.depth >= limits.depth {
             return Err(Failure::Excess { what: "questions within questions" });
         }
-        Ok(Self { name, rtype, depth: self.depth + 1, above: Some(self) })
+        Ok(Self { name, rtype, depth: self.depth + 1, nested: true, above: Some(self) })
     }
 
     /// Whether the question is one of those that led here.
     pub fn holds(&self, name: &Name, rtype: RecordType) -> bool {
         std::iter::successors(Some(self), |path| path.above).any(|path| path.rtype == rtype && *path.name == *name)
+    }
+
+    /// Whether somebody who is asking the servers of a zone waits for it.
+    pub fn is_nested(&self) -> bool {
+        self.nested
     }
 
     /// How many questions lie above.
