@@ -146,7 +146,8 @@ fn covers(proof: &RrSet, zone: &Name, name: &Name) -> Option<DomainName> {
     let (next, types) = parts(proof)?;
     let after = *name > *proof.name && (*name < *next || *next == *zone);
     // The parent's NSEC at a cut or DNAME says nothing about what is below it (RFC 6840, section 4.1).
-    let cut = has_type(types, RecordType::NS) && !has_type(types, RecordType::SOA) || has_type(types, RecordType::DNAME);
+    let cut =
+        has_type(types, RecordType::NS) && !has_type(types, RecordType::SOA) || has_type(types, RecordType::DNAME);
     (after && !(cut && name.is_below(&proof.name))).then_some(next)
 }
 

@@ -162,7 +162,8 @@ impl Engine {
                     // The zone may have moved since its parent was asked.
                     if !fresh && delegation.manner == Manner::Iterate && !delegation.zone.is_root() {
                         self.delegations.remove(&delegation.zone);
-                        delegation = self.starting_point(delegation.zone.parent().unwrap_or(Name::root()), RecordType::NS);
+                        delegation =
+                            self.starting_point(delegation.zone.parent().unwrap_or(Name::root()), RecordType::NS);
                         fresh = true;
                         continue;
                     }
