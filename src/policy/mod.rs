@@ -13,7 +13,9 @@
 //!    the configuration.
 
 pub mod explain;
+mod names;
 pub mod overrides;
+mod precedence;
 pub mod template;
 
 use std::net::IpAddr;
@@ -24,9 +26,13 @@ use smallvec::SmallVec;
 use crate::clock::Now;
 use crate::name::{DomainName, Name};
 use crate::query::RecordType;
-use crate::rule::{BlockReason, Dossier, ListId};
-use crate::snapshot::{ListEntry, Snapshot};
+use crate::rule::{BlockReason, Dossier, ListId, Scope};
+use crate::snapshot::{DossierText, ListEntry, RuleRef, RuleSet, Snapshot};
+use names::NameMap;
+use precedence::{Filed, Ranking, Strength};
+use template::{Place, Text};
 
+pub use crate::rule::Trigger;
 pub use crate::snapshot::ActionRef;
 pub use explain::Explanation;
 pub use overrides::{Override, OverrideKind, OverrideSet};
@@ -49,46 +55,27 @@ impl Default for Settings {
     }
 }
 
-/// What brought a name or address before the policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Trigger {
-    /// The name in the question.
-    Qname,
-    /// The target of an alias in the answer.
-    Cname,
-    /// An address in the answer.
-    Ip,
-    /// The name of a name server on the way.
-    NsDname,
-    /// The address of a name server on the way.
-    NsIp,
-    /// The client's address.
-    Client,
-}
-
-impl Trigger {
-    /// The closed set of labels that metrics use, in the order of the variants.
-    pub const LABELS: [&str; 6] = ["qname", "cname", "ip", "nsdname", "nsip", "client"];
-}
-
 /// One generation of lists, the protected names and the overrides: all that decides about a query.
 ///
 /// Immutable and cheap to clone; whoever changes something makes the next one.
 #[derive(Debug, Clone)]
 pub struct Policy {
     snapshot: Option<Arc<Snapshot>>,
+    ranking: Arc<Ranking>,
     settings: Arc<Settings>,
+    protected: Arc<NameMap<()>>,
     overrides: Arc<OverrideSet>,
 }
 
-/// What a [`Policy`] says about a name.
+/// What a [`Policy`] says about a name or an address.
 #[derive(Debug)]
 pub struct Judgement<'p> {
     /// What is to be done.
     pub verdict: Verdict<'p>,
-    /// Shadow lists that would have blocked the name if they had been alone.
+    /// Lists whose shadow rules, had they been alone, would have blocked it: shadow lists, and those with single
+    /// entries that are only counted.
     pub shadow: SmallVec<[ListId; 2]>,
-    /// A list or override would have blocked the name, but it is protected.
+    /// A list or an override would have blocked the name, but it is protected.
     pub protected: bool,
 }
 
@@ -98,7 +85,8 @@ pub enum Verdict<'p> {
     /// Nothing speaks about the name.
     Pass,
     /// Somebody wants the name answered. For the name in the question that ends
-    /// all processing: nothing in its answer is judged any more.
+    /// all processing: nothing in its answer is judged any more, as a passthru
+    /// of a response policy zone asks for, and an exception in ad-block syntax.
     Allow(Hit<'p>),
     /// The name is answered as the action says.
     Block(Hit<'p>),
@@ -117,26 +105,95 @@ pub struct Hit<'p> {
     pub reason: BlockReason,
     /// The TTL of the answer: the list's, or less when the rule ends before.
     pub ttl: u32,
-    policy: &'p Policy,
+    origin: Origin<'p>,
 }
 
-impl Hit<'_> {
+/// Where a [`Hit`] comes from.
+#[derive(Debug, Clone, Copy)]
+enum Origin<'p> {
+    Rule(RuleRef<'p>, &'p ListEntry),
+    Override(&'p Override),
+}
+
+impl<'p> Hit<'p> {
     /// The EXTRA-TEXT of the answer, as much of it as fits into `buffer`; empty when there is none.
+    ///
+    /// The entry's own text goes before the list's template. Without either it is what the dossier says about reason,
+    /// authority and order, or else the list's name. An override gives its reason.
     pub fn ede_text<'b>(&self, buffer: &'b mut [u8]) -> &'b str {
-        let _ = (self.policy, buffer);
-        ""
+        let mut text = Text::new(buffer);
+        match self.origin {
+            Origin::Override(entry) => text.push(&entry.reason),
+            Origin::Rule(rule, list) => {
+                let dossier = rule.dossier();
+                let field = |place| match place {
+                    Place::Dossier(field) => dossier.and_then(|dossier| dossier.text(field)),
+                    Place::List => Some(&*list.name),
+                };
+                let own = dossier.and_then(|dossier| dossier.text(DossierText::EdeText));
+                match own.or(list.ede_text.as_deref()) {
+                    Some(template) => template::fill(template, &mut text, field),
+                    None => fill_by_default(&mut text, field),
+                }
+            }
+        }
+        text.finish()
     }
 
     /// What is on file about the entry.
     pub fn dossier(&self) -> Option<Dossier> {
-        None
+        match self.origin {
+            Origin::Rule(rule, _) => rule.dossier().map(|dossier| dossier.to_dossier()),
+            Origin::Override(_) => None,
+        }
     }
+}
+
+/// Reason, authority and order, or else the list's name.
+fn fill_by_default<'p>(text: &mut Text<'_>, field: impl Fn(Place) -> Option<&'p str>) {
+    for place in [DossierText::Reason, DossierText::Authority, DossierText::OrderId] {
+        if let Some(piece) = field(Place::Dossier(place)) {
+            if !text.is_empty() {
+                text.push("; ");
+            }
+            text.push(piece);
+        }
+    }
+    if text.is_empty() {
+        text.push(field(Place::List).unwrap_or(""));
+    }
+}
+
+/// A rule that covers a name, or would but for something that [`State`] says.
+struct Candidate<'p> {
+    rule: RuleRef<'p>,
+    filed: Filed,
+    trigger: Trigger,
+    strength: Strength,
+    state: State,
+}
+
+/// Whether a rule counts for a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Covers,
+    OtherType,
+    Excepted,
+    NotYet,
+    Expired,
 }
 
 impl Policy {
     /// The policy of `snapshot`, or one that lists do not take part in.
     pub fn new(settings: Settings, snapshot: Option<Arc<Snapshot>>, overrides: OverrideSet) -> Self {
-        Self { snapshot, settings: Arc::new(settings), overrides: Arc::new(overrides) }
+        let lists = snapshot.as_ref().map_or(&[][..], |snapshot| &snapshot.inventory().lists);
+        Self {
+            ranking: Arc::new(Ranking::new(lists)),
+            protected: Arc::new(settings.protected.iter().map(|name| (name.clone(), ())).collect()),
+            settings: Arc::new(settings),
+            overrides: Arc::new(overrides),
+            snapshot,
+        }
     }
 
     /// A policy without lists, protected names and overrides: everything passes.
@@ -149,10 +206,46 @@ impl Policy {
         Self { overrides: Arc::new(overrides), ..self.clone() }
     }
 
-    /// What is to be done about `name`. Allocates nothing.
+    /// What is to be done about `name`. Allocates nothing, unless more than two shadow lists have it.
     pub fn judge(&self, name: &Name, qtype: RecordType, trigger: Trigger, client: IpAddr, now: Now) -> Judgement<'_> {
-        let _ = (name, qtype, trigger, client, now, &self.settings);
-        Judgement { verdict: Verdict::Pass, shadow: SmallVec::new(), protected: false }
+        let mut court = Court::default();
+        self.candidates(name, qtype, trigger, client, now, |candidate| {
+            if candidate.state == State::Covers {
+                court.hear(candidate, &self.ranking);
+            }
+        });
+        let listed = court.winner.as_ref().map(|candidate| self.rule_hit(candidate, now));
+        let hit = self.overridden(name, trigger, now).or(listed);
+        let protected = hit.is_some_and(|hit| hit.blocks()) && self.is_protected(name);
+        let verdict = match hit {
+            Some(hit) if !hit.blocks() => Verdict::Allow(hit),
+            Some(hit) if !protected => Verdict::Block(hit),
+            _ => Verdict::Pass,
+        };
+        Judgement { verdict, shadow: court.shadow(), protected }
+    }
+
+    /// What is to be done about an answer or a server with `address`. Allocates no more than [`Policy::judge`].
+    ///
+    /// Protected names and overrides are names; whoever asks about an address looks at the name's judgement first.
+    pub fn judge_address(&self, address: IpAddr, qtype: RecordType, trigger: Trigger, now: Now) -> Judgement<'_> {
+        let mut court = Court::default();
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.find_address(trigger, address, |length, rules| {
+                let filed = Filed::Prefix { length };
+                self.weigh(None, filed, rules, qtype, trigger, now, &mut |candidate| {
+                    if candidate.state == State::Covers {
+                        court.hear(candidate, &self.ranking);
+                    }
+                });
+            });
+        }
+        let verdict = match court.winner.as_ref().map(|candidate| self.rule_hit(candidate, now)) {
+            Some(hit) if hit.blocks() => Verdict::Block(hit),
+            Some(hit) => Verdict::Allow(hit),
+            None => Verdict::Pass,
+        };
+        Judgement { verdict, shadow: court.shadow(), protected: false }
     }
 
     /// Whether nothing may block `name`.
@@ -160,19 +253,7 @@ impl Policy {
     /// [`Policy::judge`] has looked already. This is for a caller that finds a blocked name or address in the answer
     /// to a protected one.
     pub fn is_protected(&self, name: &Name) -> bool {
-        self.settings.protected.iter().any(|protected| name.is_at_or_below(protected))
-    }
-
-    /// All that is known about `name`, and what follows from it.
-    pub fn explain(&self, name: &Name, qtype: RecordType, client: IpAddr, now: Now) -> Explanation {
-        let _ = (client, now);
-        Explanation {
-            name: name.to_owned(),
-            qtype,
-            generation: self.generation().to_owned(),
-            verdict: "pass",
-            why: String::new(),
-        }
+        self.protected.nearest(name, |()| true).is_some()
     }
 
     /// The generation of the lists; `none` without any.
@@ -199,4 +280,159 @@ impl Policy {
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
+
+    /// Shows `see` every rule that covers `name` or would but for its type, its exceptions or its time; for a name in a
+    /// question also the rules for the client's address.
+    #[inline]
+    fn candidates<'p>(
+        &'p self,
+        name: &Name,
+        qtype: RecordType,
+        trigger: Trigger,
+        client: IpAddr,
+        now: Now,
+        mut see: impl FnMut(Candidate<'p>),
+    ) {
+        let Some(snapshot) = &self.snapshot else {
+            return;
+        };
+        if trigger == Trigger::Qname {
+            snapshot.find_address(Trigger::Client, client, |length, rules| {
+                let filed = Filed::Prefix { length };
+                self.weigh(Some((name, true)), filed, rules, qtype, Trigger::Client, now, &mut see);
+            });
+        }
+        snapshot.find(name, |labels, rules| {
+            let filed = Filed::Name { labels };
+            let whole = name.label_count() == labels;
+            self.weigh(Some((name, whole)), filed, rules, qtype, trigger, now, &mut see);
+        });
+    }
+
+    /// Shows `see` those of `rules` that cover the name. `subject` is that name, and whether they are filed under the
+    /// whole of it.
+    #[allow(clippy::too_many_arguments, reason = "all of it is the query, and nobody else calls this")]
+    fn weigh<'p>(
+        &self,
+        subject: Option<(&Name, bool)>,
+        filed: Filed,
+        rules: RuleSet<'p>,
+        qtype: RecordType,
+        trigger: Trigger,
+        now: Now,
+        see: &mut impl FnMut(Candidate<'p>),
+    ) {
+        for rule in rules.iter() {
+            let covers = match (rule.scope(), subject, filed) {
+                (_, _, Filed::Prefix { .. }) | (Scope::Subdomains, ..) | (_, None, _) => true,
+                (Scope::Exact, Some((_, whole)), _) => whole,
+                (Scope::Below, Some((_, whole)), _) => !whole,
+            };
+            if !covers {
+                continue;
+            }
+            let state = if !rule.covers_type(qtype) {
+                State::OtherType
+            } else if subject.is_some_and(|(name, _)| rule.excepts(name)) {
+                State::Excepted
+            } else if now.wall < rule.effective_at() {
+                State::NotYet
+            } else if rule.expires_at() <= now.wall {
+                State::Expired
+            } else {
+                State::Covers
+            };
+            let strength = self.ranking.strength(&rule, filed);
+            see(Candidate { rule, filed, trigger, strength, state });
+        }
+    }
+
+    /// The override that decides about `name`.
+    fn overridden(&self, name: &Name, trigger: Trigger, now: Now) -> Option<Hit<'_>> {
+        if self.overrides.is_empty() {
+            return None;
+        }
+        let find = |kind| self.overrides.find(kind, name, now.wall);
+        find(OverrideKind::Allow)
+            .or_else(|| find(OverrideKind::Block))
+            .map(|entry| self.override_hit(entry, trigger, now))
+    }
+
+    fn override_hit<'p>(&self, entry: &'p Override, trigger: Trigger, now: Now) -> Hit<'p> {
+        let action = match entry.kind {
+            OverrideKind::Allow => ActionRef::Allow,
+            OverrideKind::Block => ActionRef::Sinkhole,
+        };
+        Hit {
+            list: None,
+            trigger,
+            action,
+            reason: Override::BLOCK_REASON,
+            ttl: clipped(self.settings.block_ttl, entry.ends_at, now),
+            origin: Origin::Override(entry),
+        }
+    }
+
+    fn rule_hit<'p>(&'p self, candidate: &Candidate<'p>, now: Now) -> Hit<'p> {
+        let rule = candidate.rule;
+        let list = &self.lists()[rule.list().index()];
+        Hit {
+            list: Some(rule.list()),
+            trigger: candidate.trigger,
+            action: rule.action(),
+            reason: rule.reason(),
+            ttl: clipped(list.ttl.unwrap_or(self.settings.block_ttl), rule.expires_at(), now),
+            origin: Origin::Rule(rule, list),
+        }
+    }
 }
+
+impl Hit<'_> {
+    fn blocks(&self) -> bool {
+        self.action != ActionRef::Allow
+    }
+}
+
+/// `ttl`, or less when what it is for ends before: nobody keeps a blocked answer longer than the block.
+fn clipped(ttl: u32, ends_at: u64, now: Now) -> u32 {
+    u32::try_from(ends_at.saturating_sub(now.wall)).map_or(ttl, |left| ttl.min(left))
+}
+
+/// Hears the rules that cover a name, and keeps the strongest.
+#[derive(Default)]
+struct Court<'p> {
+    winner: Option<Candidate<'p>>,
+    /// The strongest rule of each shadow list.
+    shadow: SmallVec<[(ListId, Strength, bool); 2]>,
+}
+
+impl<'p> Court<'p> {
+    #[inline]
+    fn hear(&mut self, candidate: Candidate<'p>, ranking: &Ranking) {
+        let Candidate { rule, strength, .. } = candidate;
+        if !ranking.is_shadow(&rule) {
+            // Rules come in a fixed order; the first of equals stays.
+            if self.winner.as_ref().is_none_or(|winner| strength < winner.strength) {
+                self.winner = Some(candidate);
+            }
+            return;
+        }
+        let entry = (rule.list(), strength, rule.is_allow());
+        match self.shadow.iter_mut().find(|(list, ..)| *list == rule.list()) {
+            Some(known) if strength < known.1 => *known = entry,
+            Some(_) => {}
+            None => self.shadow.push(entry),
+        }
+    }
+
+    /// The shadow lists that would have blocked, in the order of the configuration.
+    fn shadow(&self) -> SmallVec<[ListId; 2]> {
+        let mut lists: SmallVec<[ListId; 2]> =
+            self.shadow.iter().filter(|(_, _, is_allow)| !is_allow).map(|(list, ..)| *list).collect();
+        lists.sort_unstable();
+        lists
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,18 +5,33 @@
 //! the order it needs is the work of [`compile`](crate::compile), deciding by
 //! what a look-up finds that of [`policy`](crate::policy).
 
+mod diff;
+mod filter;
+mod layout;
+mod lookup;
+mod map;
+mod prefixes;
 mod rules;
+#[cfg(test)]
+pub(crate) mod testing;
 mod writer;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::DomainName;
-use crate::rule::{Action, BlockReason, Dossier, ListId, Scope, TypeFilter};
+use crate::name::{DomainName, Name};
+use crate::rule::{Action, BlockReason, Dossier, ListId, Scope, Trigger, TypeFilter};
+use filter::Filter;
+use layout::{HEADER_LEN, Header, HeaderFault, RuleRecord, Section};
+use lookup::Graph;
+use map::Mapping;
 
-pub use rules::{ActionRef, RecordRef, RecordsRef};
+pub use diff::Change;
+pub use rules::{ActionRef, DossierRef, DossierText, RecordRef, RecordsRef, RuleRef};
 pub use writer::{RuleIndex, WriteError, Writer, Written};
 
 /// What a snapshot was made of: a file says by itself which lists it holds.
@@ -90,6 +105,8 @@ pub struct CompiledRule {
     pub action: Action,
     /// Wins over every rule of its tier that is not important.
     pub important: bool,
+    /// Its matches are counted and block nothing, whatever its list's do.
+    pub shadow: bool,
     /// The query types it is for.
     pub types: TypeFilter,
     /// Names, with all below them, that it leaves alone.
@@ -102,8 +119,22 @@ pub struct CompiledRule {
 #[derive(Debug)]
 pub struct Snapshot {
     path: PathBuf,
+    file: Mapping,
     generation: String,
+    names: u64,
     inventory: Inventory,
+    graph_root: usize,
+    has_root_rules: bool,
+    /// `None` when there is no filter: then every name is looked for in the graph.
+    filter_plan: Option<filter::Plan>,
+    prefix_kinds: prefixes::Kinds,
+    graph: Range<usize>,
+    filter: Range<usize>,
+    set_ends: Range<usize>,
+    set_members: Range<usize>,
+    rules: Range<usize>,
+    prefixes: Range<usize>,
+    blobs: Range<usize>,
 }
 
 /// Why a snapshot was refused.
@@ -118,12 +149,81 @@ pub enum OpenError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A folder, a device, or the like.
+    #[error("{path}: is no regular file; name a file that `qalqan compile` has made", path = path.display())]
+    NoFile {
+        /// What was named.
+        path: PathBuf,
+    },
+    /// Others could change the file while it is in use.
+    #[error("{path}: group or others may write it (mode {mode:o}); compile it again, or look who changed it and \
+             `chmod go-w` it", path = path.display())]
+    OthersMayWrite {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// Somebody else could change the file while it is in use.
+    #[error("{path}: belongs to user {owner}, but we are user {us}; it must belong to us or to root, so `chown` it",
+            path = path.display())]
+    OthersOwn {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who we are.
+        us: u32,
+    },
+    /// Some other kind of file.
+    #[error("{path}: is no snapshot; name a file that `qalqan compile` has made", path = path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is of a format that this build does not read.
+    #[error("{path}: format {found}, but this build reads {expected}; compile the lists again", path = path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The one that is read.
+        expected: u32,
+    },
+    /// The file is shorter or longer than it says.
+    #[error("{path}: has {found} octets where {expected} belong; it was not written or copied to its end, so compile \
+             the lists again", path = path.display())]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// How long it is.
+        found: u64,
+        /// How long it should be.
+        expected: u64,
+    },
+    /// The file is not what was written.
+    #[error("{path}: is damaged (its checksum is wrong); compile the lists again and look after the disk",
+            path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is what was written, but that makes no sense.
+    #[error("{path}: its {part} do not fit together, though the checksum is right; a faulty build made it, so compile \
+             the lists again", path = path.display())]
+    Unsound {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        part: &'static str,
+    },
 }
 
 impl Snapshot {
     /// Opens the snapshot at `path` and checks all of it.
     ///
-    /// Reads every byte once. Look-ups afterwards touch only the pages they need.
+    /// Reads every octet once. Look-ups afterwards touch only the pages they need.
     ///
     /// # Errors
     ///
@@ -131,8 +231,83 @@ impl Snapshot {
     /// format version, or is damaged. A caller that already serves a snapshot
     /// keeps serving it.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let _ = std::fs::metadata(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-        unimplemented!("under way")
+        let file = Mapping::open(path)?;
+        let length = |expected: u64| OpenError::Length { path: path.to_owned(), found: file.len() as u64, expected };
+        let header = Header::read(&file).map_err(|fault| match fault {
+            HeaderFault::Truncated => length(HEADER_LEN as u64),
+            HeaderFault::Foreign => OpenError::Foreign { path: path.to_owned() },
+            HeaderFault::Version(found) => {
+                OpenError::Version { path: path.to_owned(), found, expected: layout::VERSION }
+            }
+            HeaderFault::Damaged => OpenError::Damaged { path: path.to_owned() },
+        })?;
+        let expected = header.sections.iter().map(|(start, len)| start.saturating_add(*len)).max().unwrap_or(0);
+        if expected != file.len() as u64 {
+            return Err(length(expected));
+        }
+        if *blake3::hash(&file[HEADER_LEN..]).as_bytes() != header.body_hash {
+            return Err(OpenError::Damaged { path: path.to_owned() });
+        }
+        Self::read(path, file, &header).map_err(|part| OpenError::Unsound { path: path.to_owned(), part })
+    }
+
+    /// Takes the file apart; fails with the part that makes no sense.
+    ///
+    /// The checksum was right, so this is about files that a faulty writer made. The graph is not walked through: a
+    /// walk is total whatever it meets.
+    fn read(path: &Path, file: Mapping, header: &Header) -> Result<Self, &'static str> {
+        let range = |section| header.range(section, file.len()).ok_or("sections");
+        let (graph, filter) = (range(Section::Graph)?, range(Section::Filter)?);
+        let (set_ends, set_members) = (range(Section::SetEnds)?, range(Section::SetMembers)?);
+        let (rules, blobs) = (range(Section::Rules)?, range(Section::Blobs)?);
+        let (prefixes, inventory) = (range(Section::Prefixes)?, range(Section::Inventory)?);
+
+        let inventory = serde_json::from_slice(&file[inventory]).map_err(|_| "inventory")?;
+        let graph_root = Graph::root_of(&file[graph.clone()]).ok_or("names")?;
+        let filter_plan = match &file[filter.clone()] {
+            [] => None,
+            section => Some(filter::Plan::read(section).ok_or("filter")?),
+        };
+        let prefix_kinds = prefixes::kinds(&file[prefixes.clone()], set_ends.len() / 4).ok_or("prefixes")?;
+        let has_root_rules = Graph::new(&file[graph.clone()], graph_root).has_root_value();
+        let snapshot = Self {
+            path: path.to_owned(),
+            generation: header.generation(),
+            names: header.names,
+            inventory,
+            graph_root,
+            has_root_rules,
+            filter_plan,
+            prefix_kinds,
+            graph,
+            filter,
+            set_ends,
+            set_members,
+            rules,
+            prefixes,
+            blobs,
+            file,
+        };
+        snapshot.check_sets()?;
+        snapshot.check_rules()?;
+        Ok(snapshot)
+    }
+
+    fn check_sets(&self) -> Result<(), &'static str> {
+        let (ends, members) = (&self.file[self.set_ends.clone()], &self.file[self.set_members.clone()]);
+        let rules = self.rules.len() / RuleRecord::LEN;
+
+        let whole = [(ends.len(), 4), (members.len(), 4), (self.rules.len(), RuleRecord::LEN)];
+        let whole = whole.iter().all(|(len, unit)| len.is_multiple_of(*unit));
+        let in_order = numbers(ends).is_sorted() && numbers(ends).next_back().unwrap_or(0) == members.len() / 4;
+        let in_bounds = numbers(members).all(|rule| rule < rules);
+        (whole && in_order && in_bounds).then_some(()).ok_or("rule sets")
+    }
+
+    fn check_rules(&self) -> Result<(), &'static str> {
+        let count = self.rules.len() / RuleRecord::LEN;
+        let sound = (0..count).all(|index| self.rule(index).is_some_and(RuleRef::is_sound));
+        sound.then_some(()).ok_or("rules")
     }
 
     /// The file.
@@ -152,11 +327,410 @@ impl Snapshot {
 
     /// How many names have rules.
     pub fn names(&self) -> u64 {
-        0
+        self.names
     }
 
     /// How many octets the file has.
     pub fn bytes(&self) -> u64 {
-        0
+        self.file.len() as u64
+    }
+
+    /// Calls `found` with the rules filed under `name` and each of its ancestors, from the root down, and with how many
+    /// labels the name they are filed under has. Allocates nothing.
+    ///
+    /// What each rule covers is for the caller to see: an exact rule of an ancestor is found too.
+    #[inline]
+    pub fn find<'s>(&'s self, name: &Name, mut found: impl FnMut(usize, RuleSet<'s>)) {
+        let mut places = [0; 128];
+        let starts = label_starts(name, &mut places);
+        let labels = match self.filter_plan {
+            Some(plan) => Filter::new(plan, &self.file[self.filter.clone()]).deepest(name, starts),
+            None => starts.len(),
+        };
+        if labels == 0 && !self.has_root_rules {
+            return;
+        }
+        let graph = Graph::new(&self.file[self.graph.clone()], self.graph_root);
+        graph.walk(name, starts, labels, &mut |labels, value| {
+            if let Some(set) = self.set(value) {
+                found(labels, set);
+            }
+        });
+    }
+
+    /// Calls `found` with the rules of each address prefix that `address` lies in, and with the prefix's length, that
+    /// of an IPv4 prefix counted as in `::ffff:0:0/96`; the shortest first. Allocates nothing.
+    #[inline]
+    pub fn find_address<'s>(&'s self, trigger: Trigger, address: IpAddr, mut found: impl FnMut(u8, RuleSet<'s>)) {
+        if !self.prefix_kinds.is_empty() {
+            let section = &self.file[self.prefixes.clone()];
+            prefixes::find(section, &self.prefix_kinds, trigger, address, &mut |length, set| {
+                if let Some(set) = self.set(u64::from(set)) {
+                    found(length, set);
+                }
+            });
+        }
+    }
+
+    /// Every name that has rules, in the order of the keys.
+    pub fn entries(&self) -> Entries<'_> {
+        Entries { snapshot: self, keys: self.keys() }
+    }
+
+    fn keys(&self) -> lookup::Keys<'_> {
+        Graph::new(&self.file[self.graph.clone()], self.graph_root).keys()
+    }
+
+    #[inline]
+    fn set(&self, number: u64) -> Option<RuleSet<'_>> {
+        let ends = &self.file[self.set_ends.clone()];
+        let number = usize::try_from(number).ok()?;
+        let end = layout::u32_at(ends, number.checked_mul(4)?)? as usize;
+        let start = match number {
+            0 => 0,
+            _ => layout::u32_at(ends, 4 * (number - 1))? as usize,
+        };
+        let members = self.file[self.set_members.clone()].get(4 * start..4 * end)?;
+        Some(RuleSet { snapshot: self, members })
+    }
+
+    #[inline]
+    fn rule(&self, index: usize) -> Option<RuleRef<'_>> {
+        let records = self.file[self.rules.clone()].as_chunks().0;
+        Some(RuleRef::new(self, RuleRecord::read(records.get(index)?)))
+    }
+
+    #[inline]
+    fn blob(&self, at: u32) -> Option<&[u8]> {
+        layout::blob_at(&self.file[self.blobs.clone()], at)
+    }
+}
+
+/// The `u32`s of a section.
+#[inline]
+fn numbers(octets: &[u8]) -> impl ExactSizeIterator<Item = usize> + DoubleEndedIterator {
+    octets.as_chunks().0.iter().map(|octets| u32::from_le_bytes(*octets) as usize)
+}
+
+/// The places where the labels of `name` begin in its wire form, left to right, without the root's.
+#[inline]
+fn label_starts<'p>(name: &Name, places: &'p mut [u8; 128]) -> &'p [u8] {
+    let wire = name.as_wire();
+    let (mut count, mut at) = (0, 0);
+    while wire[at] != 0 {
+        places[count] = at as u8;
+        count += 1;
+        at += 1 + usize::from(wire[at]);
+    }
+    &places[..count]
+}
+
+/// The rules that are filed under one name or prefix.
+#[derive(Debug, Clone, Copy)]
+pub struct RuleSet<'s> {
+    snapshot: &'s Snapshot,
+    members: &'s [u8],
+}
+
+impl<'s> RuleSet<'s> {
+    /// The rules, in the order in which the writer first saw them.
+    #[inline]
+    pub fn iter(self) -> impl ExactSizeIterator<Item = RuleRef<'s>> {
+        numbers(self.members)
+            .map(move |index| self.snapshot.rule(index).expect("`check_sets` has seen that every member is a rule"))
+    }
+}
+
+/// The names of a snapshot with their rules; see [`Snapshot::entries`].
+#[derive(Debug)]
+pub struct Entries<'s> {
+    snapshot: &'s Snapshot,
+    keys: lookup::Keys<'s>,
+}
+
+impl<'s> Entries<'s> {
+    /// The next [`reversed_key`](Name::reversed_key) and its rules. The key is lent until the next call.
+    #[allow(clippy::should_implement_trait, reason = "the key is lent, which an iterator cannot do")]
+    pub fn next(&mut self) -> Option<(&[u8], RuleSet<'s>)> {
+        let (key, value) = self.keys.next()?;
+        Some((key, self.snapshot.set(value)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::testing::{rule, snapshot};
+    use super::*;
+    use crate::query::RecordType;
+    use crate::rule::{LocalRecord, Rule};
+
+    fn name(text: &str) -> DomainName {
+        text.parse().unwrap()
+    }
+
+    /// A file with something in every section.
+    fn full_file(folder: &Path) -> PathBuf {
+        let path = folder.join("full");
+        let mut inventory = Inventory { lists: vec![ListEntry::new("one"), ListEntry::new("two")] };
+        inventory.lists[1].reason = BlockReason::Filtered;
+        let mut writer = Writer::create(&path, &inventory).unwrap();
+        let plain = writer.rule(&testing::compiled(ListId(0), Rule::new(name("ads.example"), Scope::Subdomains)));
+        let full = writer.rule(&CompiledRule {
+            list: ListId(1),
+            scope: Scope::Below,
+            action: Action::Records(vec![LocalRecord::a([192, 0, 2, 1].into())]),
+            important: true,
+            shadow: true,
+            types: TypeFilter::Except(vec![RecordType::AAAA, RecordType::TXT]),
+            except: vec![name("a.b.example"), name("c.example")],
+            dossier: Some(Box::new(dossier())),
+        });
+        writer.insert(b"example\0ads\0", &[plain]).unwrap();
+        writer.insert(b"example\0b\0", &[full, plain, full]).unwrap();
+        writer.insert_prefix(Trigger::Client, "192.0.2.0/24".parse().unwrap(), &[full]).unwrap();
+        writer.finish().unwrap();
+        path
+    }
+
+    fn dossier() -> Dossier {
+        Dossier {
+            order_id: Some("42".into()),
+            authority: Some("Court № 1".into()),
+            contact: Some("https://example.kz/".into()),
+            ede: Some(BlockReason::Censored),
+            issued_at: Some(1),
+            expires_at: Some(u64::from(u32::MAX) + 5),
+            extra: [("number".to_owned(), "7".to_owned())].into(),
+            ..Dossier::default()
+        }
+    }
+
+    /// Everything that can be asked of a snapshot; must not panic, whatever the file.
+    fn ask_everything(snapshot: &Snapshot) -> String {
+        let mut seen = format!("{:?} {} {}", snapshot.inventory(), snapshot.names(), snapshot.generation());
+        let mut see = |rules: RuleSet<'_>| {
+            for rule in rules.iter() {
+                let facts = (rule.list(), rule.scope(), rule.is_important(), rule.action().to_action(), rule.reason());
+                let except: Vec<_> = rule.except().map(Name::to_owned).collect();
+                let types = [RecordType::A, RecordType::TXT].map(|qtype| rule.covers_type(qtype));
+                let times = (rule.effective_at(), rule.expires_at());
+                let dossier = rule.dossier().map(DossierRef::to_dossier);
+                seen += &format!("{facts:?} {except:?} {types:?} {times:?} {dossier:?}\n");
+            }
+        };
+        for asked in ["x.ads.example", "a.b.example", "example", ".", r"\000\001.example"] {
+            snapshot.find(&name(asked), |_, rules| see(rules));
+        }
+        snapshot.find_address(Trigger::Client, "192.0.2.1".parse().unwrap(), |_, rules| see(rules));
+        let mut entries = snapshot.entries();
+        for _ in 0..1000 {
+            let Some((_, rules)) = entries.next() else { break };
+            see(rules);
+        }
+        seen
+    }
+
+    #[test]
+    fn a_rule_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let snapshot = Snapshot::open(&full_file(folder.path())).unwrap();
+        let mut found = Vec::new();
+        snapshot.find(&name("x.b.example"), |labels, rules| found.push((labels, rules)));
+        let [(2, rules)] = found[..] else { panic!("{found:?}") };
+        let [plain, full] = rules.iter().collect::<Vec<_>>()[..] else { panic!() };
+
+        assert_eq!(plain.list(), ListId(0));
+        assert_eq!(plain.scope(), Scope::Subdomains);
+        assert_eq!(plain.action(), ActionRef::Sinkhole);
+        assert_eq!(plain.reason(), BlockReason::Blocked);
+        assert!(
+            !plain.is_important()
+                && !plain.is_shadow()
+                && plain.covers_type(RecordType::AAAA)
+                && plain.dossier().is_none()
+        );
+
+        assert_eq!(full.list(), ListId(1));
+        assert_eq!(full.scope(), Scope::Below);
+        assert_eq!(full.action().to_action(), Action::Records(vec![LocalRecord::a([192, 0, 2, 1].into())]));
+        assert_eq!(full.reason(), BlockReason::Censored, "the entry's goes before the list's");
+        assert!(full.is_important() && full.is_shadow());
+        assert!(full.covers_type(RecordType::A) && !full.covers_type(RecordType::TXT));
+        assert!(full.excepts(&name("x.c.example")) && !full.excepts(&name("b.example")));
+        assert_eq!(full.expires_at(), u64::from(u32::MAX) + 5);
+        assert_eq!(full.dossier().unwrap().to_dossier(), dossier());
+
+        let entries: Vec<_> = snapshot.inventory().lists.iter().map(|list| list.entries).collect();
+        assert_eq!((snapshot.names(), entries), (2, vec![2, 2]), "names and a prefix count as entries");
+    }
+
+    #[test]
+    fn a_walk_collects_what_stands_at_every_label() {
+        let snapshot = snapshot(
+            &[ListEntry::new("list")],
+            &["example", "c.example", "b.c.example", "a.b.c.example", "bc.example"]
+                .map(|owner| (0, rule(owner, Scope::Subdomains))),
+        );
+        for (asked, labels) in [
+            ("a.b.c.example", &[1, 2, 3, 4][..]),
+            ("z.y.a.b.c.example", &[1, 2, 3, 4]),
+            ("zz.b.c.example", &[1, 2, 3]),
+            ("xc.example", &[1]),
+            ("example", &[1]),
+            ("anexample", &[]),
+            (".", &[]),
+        ] {
+            let mut found = Vec::new();
+            snapshot.find(&name(asked), |labels, _| found.push(labels));
+            assert_eq!(found, labels, "{asked}");
+        }
+    }
+
+    #[test]
+    fn the_root_can_have_rules() {
+        let snapshot = snapshot(&[ListEntry::new("list")], &[(0, rule(".", Scope::Subdomains))]);
+        for asked in [".", "example", "a.b.example"] {
+            let mut found = Vec::new();
+            snapshot.find(&name(asked), |labels, _| found.push(labels));
+            assert_eq!(found, [0], "{asked}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_of_nothing_is_a_snapshot() {
+        let snapshot = snapshot(&[], &[]);
+        snapshot.find(&name("a.example"), |_, _| panic!("nothing is there"));
+        assert!(snapshot.entries().next().is_none());
+    }
+
+    #[test]
+    fn equal_input_makes_equal_files() {
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [one, two] = folders.each_ref().map(|folder| std::fs::read(full_file(folder.path())).unwrap());
+        assert_eq!(one, two);
+    }
+
+    #[test]
+    fn every_damaged_octet_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = full_file(folder.path());
+        let sound = std::fs::read(&path).unwrap();
+        for at in 0..sound.len() {
+            for damage in [0x01, 0x80, 0xff] {
+                let mut damaged = sound.clone();
+                damaged[at] ^= damage;
+                std::fs::write(&path, &damaged).unwrap();
+                let error = Snapshot::open(&path).map(drop).expect_err("a damage");
+                assert!(!matches!(error, OpenError::Io { .. } | OpenError::Unsound { .. }), "octet {at}: {error}");
+            }
+        }
+        std::fs::write(&path, &sound).unwrap();
+        Snapshot::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_of_the_wrong_length_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = full_file(folder.path());
+        let sound = std::fs::read(&path).unwrap();
+        for len in 0..sound.len() {
+            std::fs::write(&path, &sound[..len]).unwrap();
+            assert!(matches!(Snapshot::open(&path), Err(OpenError::Length { .. })), "{len} octets");
+        }
+        std::fs::write(&path, [&sound[..], b"\n"].concat()).unwrap();
+        assert!(matches!(Snapshot::open(&path), Err(OpenError::Length { .. })));
+        std::fs::write(&path, "ads.example\n").unwrap();
+        assert!(matches!(Snapshot::open(&path), Err(OpenError::Foreign { .. })));
+    }
+
+    #[test]
+    fn another_version_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = full_file(folder.path());
+        let mut file = std::fs::read(&path).unwrap();
+        file[8] += 1;
+        std::fs::write(&path, &file).unwrap();
+        let message = Snapshot::open(&path).unwrap_err().to_string();
+        assert!(message.contains("format 2") && message.contains("compile the lists again"), "{message}");
+    }
+
+    /// Puts `octets` at a place in the body and makes all hashes right again.
+    fn forge(file: &mut [u8], at: usize, octet: u8) {
+        file[HEADER_LEN + at] = octet;
+        let mut header = Header::read(file).unwrap();
+        header.body_hash = *blake3::hash(&file[HEADER_LEN..]).as_bytes();
+        file[..HEADER_LEN].copy_from_slice(&header.to_bytes());
+    }
+
+    #[test]
+    fn a_forged_file_is_refused_or_answers_something() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = full_file(folder.path());
+        let sound = std::fs::read(&path).unwrap();
+        let (mut refused, mut opened) = (0, 0);
+        for at in 0..sound.len() - HEADER_LEN {
+            for octet in [0x00, 0x01, 0x3f, 0x7f, 0x80, 0xc0, 0xff] {
+                let mut forged = sound.clone();
+                forge(&mut forged, at, octet);
+                std::fs::write(&path, &forged).unwrap();
+                match Snapshot::open(&path) {
+                    Ok(snapshot) => {
+                        ask_everything(&snapshot);
+                        opened += 1;
+                    }
+                    Err(error) => {
+                        assert!(matches!(error, OpenError::Unsound { .. }), "{error}");
+                        refused += 1;
+                    }
+                }
+            }
+        }
+        assert!(refused > 1000 && opened > 100, "{refused} refused, {opened} opened");
+    }
+
+    #[test]
+    fn keys_must_ascend() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = Writer::create(&folder.path().join("file"), &Inventory::default()).unwrap();
+        let rule = writer.rule(&testing::compiled(ListId(0), Rule::new(name("b"), Scope::Exact)));
+        writer.insert(b"b\0", &[rule]).unwrap();
+        for key in [&b"b\0"[..], b"a\0", b""] {
+            assert!(matches!(writer.insert(key, &[rule]), Err(WriteError::OutOfOrder { .. })), "{key:?}");
+        }
+        writer.insert(b"c\0", &[]).unwrap();
+        assert_eq!(writer.finish().unwrap().names, 1, "a name without rules is no entry");
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_not_written_over() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(matches!(Writer::create(file.path(), &Inventory::default()), Err(WriteError::Io { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn every_entry_is_found_and_streamed(owners in proptest::collection::btree_set("[ab]{1,2}(\\.[ab]{1,2}){0,3}", 0..60),
+                                             asked in "[ab]{1,2}(\\.[ab]{1,2}){0,4}") {
+            let rules: Vec<_> = owners.iter().map(|owner| (0, rule(owner, Scope::Exact))).collect();
+            let snapshot = snapshot(&[ListEntry::new("list")], &rules);
+
+            let mut entries = snapshot.entries();
+            let mut streamed = Vec::new();
+            while let Some((key, _)) = entries.next() {
+                streamed.push(DomainName::from_reversed_key(key).unwrap());
+            }
+            let mut expected: Vec<DomainName> = owners.iter().map(|owner| name(owner)).collect();
+            expected.sort();
+            prop_assert_eq!(streamed, expected);
+
+            let asked = name(&asked);
+            let mut found = Vec::new();
+            snapshot.find(&asked, |labels, _| found.push(asked.suffix(labels).to_owned()));
+            let mut expected: Vec<_> = asked.ancestors().filter(|name| owners.contains(&name.to_string())).map(Name::to_owned).collect();
+            expected.reverse();
+            prop_assert_eq!(found, expected);
+        }
     }
 }

@@ -1,16 +1,47 @@
 //! Makes a snapshot file from rules that come in the order of their names.
+//!
+//! The graph goes to the disk while it grows. Kept in memory until the end are
+//! eight octets for each name (its hash, for the filter) and what rules, rule
+//! sets and dossiers are told apart by. Nothing in the file depends on time,
+//! on addresses or on the order of a hash table: same input, same octets.
 
-use std::path::Path;
+use std::collections::hash_map::RandomState;
+use std::fs::{File, OpenOptions};
+use std::hash::BuildHasher;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
-use super::{CompiledRule, Inventory};
+use hashbrown::HashTable;
+use ipnet::IpNet;
+
+use super::filter::{self, SuffixHash};
+use super::layout::{HEADER_LEN, Header, NO_BLOB, RuleRecord, SECTIONS, Section, blob_at};
+use super::prefixes::PrefixRecord;
+use super::{CompiledRule, Inventory, rules};
+use crate::rule::Trigger;
 
 /// A rule that a [`Writer`] knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RuleIndex(pub u32);
 
 /// Writes one generation.
-#[derive(Debug)]
-pub struct Writer {}
+pub struct Writer {
+    path: PathBuf,
+    graph: fst::raw::Builder<Spool>,
+    inventory: Inventory,
+    rules: Vec<RuleRecord>,
+    rule_table: HashTable<u32>,
+    sets: Sets,
+    blobs: Blobs,
+    prefixes: Vec<PrefixRecord>,
+    hashes: Vec<SuffixHash>,
+    last_key: Option<Vec<u8>>,
+    names: u64,
+    sorted: Vec<u32>,
+    hasher: RandomState,
+    too_large: bool,
+}
 
 /// What a [`Writer`] has made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,39 +64,173 @@ pub enum WriteError {
     #[error("{path}: cannot be written: {source}; look for space and permission", path = path.display())]
     Io {
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// A key is not above the one before it.
+    #[error("{path}: names come out of order: {key:?} is not above {last:?}", path = path.display())]
+    OutOfOrder {
+        /// The file.
+        path: PathBuf,
+        /// The key that came too late.
+        key: Vec<u8>,
+        /// The key before it.
+        last: Vec<u8>,
+    },
+    /// A number in the file does not reach.
+    #[error("{path}: there are more rules or longer texts than one snapshot can hold; leave out a list or its dossiers",
+            path = path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
     },
 }
 
 impl Writer {
-    /// Begins a snapshot in the new file `path`, readable and writable by its owner only.
+    /// Begins a snapshot in the new file `path`, which only its owner may write.
     ///
     /// # Errors
     ///
     /// When the file exists already or cannot be made.
     pub fn create(path: &Path, inventory: &Inventory) -> Result<Self, WriteError> {
-        let _ = (path, inventory);
-        Ok(Self {})
+        let io = |source| WriteError::Io { path: path.to_owned(), source };
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path).map_err(io)?;
+        let mut spool = Spool { file, buffer: Vec::with_capacity(SPOOL_LEN), hasher: blake3::Hasher::new(), len: 0 };
+        // The header is known last; its place is left free.
+        spool.file.write_all(&[0; HEADER_LEN]).map_err(io)?;
+        let mut inventory = inventory.clone();
+        for list in &mut inventory.lists {
+            list.entries = 0;
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            graph: fst::raw::Builder::new(spool).map_err(|error| io(io_error(error)))?,
+            inventory,
+            rules: Vec::new(),
+            rule_table: HashTable::new(),
+            sets: Sets::default(),
+            blobs: Blobs::default(),
+            prefixes: Vec::new(),
+            hashes: Vec::new(),
+            last_key: None,
+            names: 0,
+            sorted: Vec::new(),
+            hasher: RandomState::new(),
+            too_large: false,
+        })
     }
 
     /// Files `rule`; equal rules have equal indexes.
     pub fn rule(&mut self, rule: &CompiledRule) -> RuleIndex {
-        let _ = rule;
-        RuleIndex(0)
+        let record = self.encode(rule);
+        let bytes = record.to_bytes();
+        let hash = self.hasher.hash_one(bytes);
+        let known = self.rule_table.find(hash, |&index| self.rules[index as usize] == record);
+        if let Some(&index) = known {
+            return RuleIndex(index);
+        }
+        let Ok(index) = u32::try_from(self.rules.len()) else {
+            self.too_large = true;
+            return RuleIndex(0);
+        };
+        self.rules.push(record);
+        let (rules, hasher) = (&self.rules, &self.hasher);
+        self.rule_table.insert_unique(hash, index, |&index| hasher.hash_one(rules[index as usize].to_bytes()));
+        RuleIndex(index)
+    }
+
+    fn encode(&mut self, rule: &CompiledRule) -> RuleRecord {
+        let list_reason = self.inventory.lists.get(rule.list.index()).map(|list| list.reason);
+        let dossier = rule.dossier.as_deref();
+        let reason = dossier.and_then(|dossier| dossier.ede).or(list_reason);
+        let payload = rules::encode_payload(&rule.action);
+        let types = rules::encode_types(&rule.types);
+        let except = rules::encode_names(&rule.except);
+        let dossier_blob = dossier.map(|dossier| rules::encode_dossier(dossier, |text| self.blob(text.as_bytes())));
+        let mut file = |blob: Option<Vec<u8>>| blob.map_or(NO_BLOB, |blob| self.blob(&blob));
+        RuleRecord {
+            list: rule.list.0,
+            scope: rules::encode_scope(rule.scope),
+            flags: if rule.important { RuleRecord::IMPORTANT } else { 0 }
+                | if rule.shadow { RuleRecord::SHADOW } else { 0 },
+            action: rule.action.index() as u8,
+            reason: reason.map_or(0, rules::encode_reason),
+            payload: file(payload),
+            types: file(types),
+            except: file(except),
+            dossier: file(dossier_blob),
+            effective_at: dossier.and_then(|dossier| dossier.effective_at).unwrap_or(0),
+            expires_at: dossier.and_then(|dossier| dossier.expires_at).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn blob(&mut self, octets: &[u8]) -> u32 {
+        let place = self.blobs.file(octets, &self.hasher);
+        self.too_large |= place.is_none();
+        place.unwrap_or(NO_BLOB)
     }
 
     /// Files `rules` under `key`, a [`reversed_key`](crate::name::Name::reversed_key).
     ///
-    /// Keys come in strictly ascending order. The order of `rules` does not matter, nor do repetitions.
+    /// Keys come in strictly ascending order. The order of `rules` does not matter, nor do repetitions; without any,
+    /// nothing is filed.
     ///
     /// # Errors
     ///
     /// When the file cannot be written, or the key is not above the last one.
     pub fn insert(&mut self, key: &[u8], rules: &[RuleIndex]) -> Result<(), WriteError> {
-        let _ = (key, rules);
+        if self.last_key.as_deref().is_some_and(|last| last >= key) {
+            let last = self.last_key.clone().unwrap_or_default();
+            return Err(WriteError::OutOfOrder { path: self.path.clone(), key: key.to_vec(), last });
+        }
+        if rules.is_empty() {
+            return Ok(());
+        }
+        let set = self.set(rules)?;
+        let inserted = self.graph.insert(key, u64::from(set));
+        inserted.map_err(|error| WriteError::Io { path: self.path.clone(), source: io_error(error) })?;
+        self.hashes.push(SuffixHash::of_key(key));
+        self.names += 1;
+        let last = self.last_key.get_or_insert_default();
+        last.clear();
+        last.extend_from_slice(key);
         Ok(())
+    }
+
+    /// Files `rules` under the addresses of `prefix`, which come before the policy as `trigger`.
+    ///
+    /// Prefixes come in any order; for one that comes again, the first rules stay.
+    ///
+    /// # Errors
+    ///
+    /// When there are more rule sets than a snapshot can hold.
+    pub fn insert_prefix(&mut self, trigger: Trigger, prefix: IpNet, rules: &[RuleIndex]) -> Result<(), WriteError> {
+        if !rules.is_empty() {
+            let set = self.set(rules)?;
+            self.prefixes.push(PrefixRecord::new(trigger, prefix, set));
+        }
+        Ok(())
+    }
+
+    /// The number of the rule set of `rules`; counts an entry for each of their lists.
+    fn set(&mut self, rules: &[RuleIndex]) -> Result<u32, WriteError> {
+        self.sorted.clear();
+        self.sorted.extend(rules.iter().map(|rule| rule.0));
+        self.sorted.sort_unstable();
+        self.sorted.dedup();
+        for (at, &rule) in self.sorted.iter().enumerate() {
+            let list = self.rules[rule as usize].list;
+            let first = !self.sorted[..at].iter().any(|&other| self.rules[other as usize].list == list);
+            if let Some(entry) = self.inventory.lists.get_mut(usize::from(list)).filter(|_| first) {
+                entry.entries += 1;
+            }
+        }
+        let too_large = || WriteError::TooLarge { path: self.path.clone() };
+        if self.too_large {
+            return Err(too_large());
+        }
+        self.sets.file(&self.sorted, &self.hasher).ok_or_else(too_large)
     }
 
     /// Writes what is left, and waits until the disk has it.
@@ -73,7 +238,158 @@ impl Writer {
     /// # Errors
     ///
     /// When the file cannot be written.
-    pub fn finish(self) -> Result<Written, WriteError> {
-        unimplemented!("under way")
+    pub fn finish(mut self) -> Result<Written, WriteError> {
+        if self.too_large {
+            return Err(WriteError::TooLarge { path: self.path });
+        }
+        self.prefixes.sort_by_key(PrefixRecord::key);
+        self.prefixes.dedup_by_key(|prefix| prefix.key());
+        let (path, names, inventory) = (self.path.clone(), self.names, self.inventory.clone());
+        let (header, bytes) = self.write_sections().map_err(|source| WriteError::Io { path, source })?;
+        Ok(Written { generation: header.generation(), bytes, names, inventory })
+    }
+
+    fn write_sections(self) -> io::Result<(Header, u64)> {
+        let mut spool = self.graph.into_inner().map_err(io_error)?;
+        let mut sections = [(0, 0); SECTIONS];
+        let mut start = HEADER_LEN as u64;
+        let mut close = |section: Section, spool: &Spool| {
+            let end = HEADER_LEN as u64 + spool.len;
+            sections[section as usize] = (start, end - start);
+            start = end;
+        };
+        close(Section::Graph, &spool);
+        // Without a filter, which can fail only by an accident of hashes, every name is looked for in the graph.
+        spool.write_all(&filter::build(&self.hashes).unwrap_or_default())?;
+        drop(self.hashes);
+        close(Section::Filter, &spool);
+        spool.write_numbers(&self.sets.ends)?;
+        close(Section::SetEnds, &spool);
+        spool.write_numbers(&self.sets.members)?;
+        close(Section::SetMembers, &spool);
+        for rule in self.rules {
+            spool.write_all(&rule.to_bytes())?;
+        }
+        close(Section::Rules, &spool);
+        for prefix in self.prefixes {
+            spool.write_all(&prefix.to_bytes())?;
+        }
+        close(Section::Prefixes, &spool);
+        spool.write_all(&self.blobs.octets)?;
+        close(Section::Blobs, &spool);
+        serde_json::to_writer(&mut spool, &self.inventory)?;
+        close(Section::Inventory, &spool);
+
+        let (mut file, body_hash, len) = spool.finish()?;
+        let header = Header { names: self.names, sections, body_hash };
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&header.to_bytes())?;
+        file.sync_all()?;
+        Ok((header, HEADER_LEN as u64 + len))
+    }
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("path", &self.path).field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+fn io_error(error: fst::Error) -> io::Error {
+    match error {
+        fst::Error::Io(error) => error,
+        fst::Error::Fst(error) => io::Error::other(error),
+    }
+}
+
+/// The rule sets, each known by its sorted rules.
+#[derive(Default)]
+struct Sets {
+    ends: Vec<u32>,
+    members: Vec<u32>,
+    table: HashTable<u32>,
+}
+
+impl Sets {
+    fn rules<'m>(ends: &[u32], members: &'m [u32], set: u32) -> &'m [u32] {
+        let set = set as usize;
+        let start = if set == 0 { 0 } else { ends[set - 1] as usize };
+        &members[start..ends[set] as usize]
+    }
+
+    fn file(&mut self, rules: &[u32], hasher: &RandomState) -> Option<u32> {
+        let Self { ends, members, table } = self;
+        let hash = hasher.hash_one(rules);
+        if let Some(&set) = table.find(hash, |&set| Self::rules(ends, members, set) == rules) {
+            return Some(set);
+        }
+        let set = u32::try_from(ends.len()).ok()?;
+        let end = u32::try_from(members.len() + rules.len()).ok()?;
+        ends.push(end);
+        members.extend_from_slice(rules);
+        table.insert_unique(hash, set, |&set| hasher.hash_one(Self::rules(ends, members, set)));
+        Some(set)
+    }
+}
+
+/// Strings of octets, each filed once, each with its length in front.
+#[derive(Default)]
+struct Blobs {
+    octets: Vec<u8>,
+    table: HashTable<u32>,
+}
+
+impl Blobs {
+    fn file(&mut self, blob: &[u8], hasher: &RandomState) -> Option<u32> {
+        let Self { octets, table } = self;
+        let hash = hasher.hash_one(blob);
+        if let Some(&at) = table.find(hash, |&at| blob_at(octets, at) == Some(blob)) {
+            return Some(at);
+        }
+        let at = u32::try_from(octets.len()).ok().filter(|&at| at != NO_BLOB)?;
+        octets.extend(u32::try_from(blob.len()).ok()?.to_le_bytes());
+        octets.extend_from_slice(blob);
+        table.insert_unique(hash, at, |&at| hasher.hash_one(blob_at(octets, at).unwrap_or_default()));
+        Some(at)
+    }
+}
+
+const SPOOL_LEN: usize = 1 << 20;
+
+/// Gathers small writes, and hashes what goes to the file.
+struct Spool {
+    file: File,
+    buffer: Vec<u8>,
+    hasher: blake3::Hasher,
+    /// Octets taken so far.
+    len: u64,
+}
+
+impl Spool {
+    fn write_numbers(&mut self, numbers: &[u32]) -> io::Result<()> {
+        numbers.iter().try_for_each(|number| self.write_all(&number.to_le_bytes()))
+    }
+
+    fn finish(mut self) -> io::Result<(File, [u8; 32], u64)> {
+        self.flush()?;
+        Ok((self.file, *self.hasher.finalize().as_bytes(), self.len))
+    }
+}
+
+impl Write for Spool {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        if self.buffer.len() + octets.len() > SPOOL_LEN {
+            self.flush()?;
+        }
+        self.buffer.extend_from_slice(octets);
+        self.len += octets.len() as u64;
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.hasher.update(&self.buffer);
+        self.file.write_all(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
     }
 }

@@ -1,0 +1,419 @@
+//! The walk through the graph: from a name to the rule sets that stand on the way.
+//!
+//! The graph is an FST as [`fst::raw::Builder`] writes it (version 3); its nodes
+//! are read here octet by octet. That is twice as fast as `fst`'s own reader,
+//! which prepares more of a node than one step needs, and it is total: an
+//! address that leads out of the file is the end of the walk, not of the
+//! process. Every step takes one octet of the key, so each walk ends.
+//!
+//! A node is written back to front and addressed by its last octet:
+//!
+//! | state octet | in front of it, going down |
+//! |---|---|
+//! | `11iiiiii` | (input); leads to the node just before |
+//! | `10iiiiii` | (input), sizes, address, output |
+//! | `0fnnnnnn` | (count), sizes, (index of 256), inputs, addresses, outputs, final output |
+//!
+//! `i` is the place of the input in a table of common ones, `n` the number of
+//! transitions, and 0 for either says that it has an octet of its own.
+
+use super::layout::u64_at;
+use crate::name::{MAX_KEY_LEN, Name};
+
+/// Where the final node without an output is said to be; no octet stands for it.
+const EMPTY_NODE: usize = 0;
+/// A node with more transitions has an index over all 256 inputs.
+const INDEX_THRESHOLD: usize = 32;
+/// Octets behind the root: count, address, checksum.
+const FOOTER_LEN: usize = 20;
+/// The inputs that `fst` writes in six bits, by their number from 1.
+const COMMON_INPUTS: [u8; 63] = *b"te/oasripcnw.hlm-du012g=:bf3y5&_4v9678k%?xCDASFIBEjPTzRNM+LOqHG";
+
+/// A graph in a section of the file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Graph<'s> {
+    octets: &'s [u8],
+    root: usize,
+}
+
+/// A node, as far as one step needs it.
+#[derive(Debug, Clone, Copy)]
+enum Node {
+    /// No transition, final, output 0.
+    Empty,
+    /// One transition, not final.
+    One { input: u8, output: u64, target: usize },
+    /// Any number of transitions.
+    Many(Many),
+}
+
+/// A node with any number of transitions.
+#[derive(Debug, Clone, Copy)]
+struct Many {
+    is_final: bool,
+    count: usize,
+    /// Behind the inputs; the index, when there is one, begins here.
+    inputs_end: usize,
+    address_len: usize,
+    output_len: usize,
+}
+
+impl<'s> Graph<'s> {
+    /// Where the root of the graph in `section` is, when its frame is sound.
+    pub(super) fn root_of(section: &[u8]) -> Option<usize> {
+        // The footer as `Fst::new` has checked it; its `root` would read the node, unchecked.
+        fst::raw::Fst::new(section).ok()?;
+        usize::try_from(u64_at(section, section.len() - FOOTER_LEN + 8)?).ok()
+    }
+
+    /// The graph in `section`, whose root has been looked for before.
+    #[inline]
+    pub(super) fn new(section: &'s [u8], root: usize) -> Self {
+        Self { octets: section, root }
+    }
+
+    /// Whether the empty key, the root's, is there.
+    pub(super) fn has_root_value(self) -> bool {
+        self.final_output(self.root).is_some()
+    }
+
+    /// Calls `found` with the number of labels and the value of each key that is `name` or an ancestor of it, from the
+    /// root down, for at most `labels` labels.
+    ///
+    /// A name of which the graph knows nothing may have ancestors that it knows: falling off the graph ends the walk,
+    /// it does not undo what was found.
+    #[inline]
+    pub(super) fn walk(self, name: &Name, starts: &[u8], labels: usize, found: &mut impl FnMut(usize, u64)) {
+        let wire = name.as_wire();
+        let mut state = (self.root, 0u64);
+        if let Some(last) = self.final_output(state.0) {
+            found(0, last);
+        }
+        for (above, &start) in starts.iter().rev().take(labels).enumerate() {
+            let start = usize::from(start);
+            for &octet in &wire[start + 1..=start + usize::from(wire[start])] {
+                if octet <= 1 {
+                    let Some(next) = self.step(state, 1) else { return };
+                    let Some(next) = self.step(next, octet + 1) else { return };
+                    state = next;
+                } else {
+                    let Some(next) = self.step(state, octet) else { return };
+                    state = next;
+                }
+            }
+            let Some(next) = self.step(state, 0) else { return };
+            state = next;
+            if let Some(last) = self.final_output(state.0) {
+                found(above + 1, state.1.wrapping_add(last));
+            }
+        }
+    }
+
+    #[inline]
+    fn step(self, (address, output): (usize, u64), input: u8) -> Option<(usize, u64)> {
+        match self.node(address)? {
+            Node::Empty => None,
+            Node::One { input: only, output: more, target } => {
+                (only == input).then(|| (target, output.wrapping_add(more)))
+            }
+            Node::Many(node) => {
+                let index = self.find(node, input)?;
+                let (more, target) = self.transition(node, index)?;
+                Some((target, output.wrapping_add(more)))
+            }
+        }
+    }
+
+    /// Reads the node that ends at `address`.
+    #[inline]
+    fn node(self, address: usize) -> Option<Node> {
+        if address == EMPTY_NODE {
+            return Some(Node::Empty);
+        }
+        let state = *self.octets.get(address)?;
+        let low = usize::from(state & 0x3f);
+        if state & 0x80 != 0 {
+            // One transition.
+            let (input, before) = match low {
+                0 => (*self.octets.get(address.wrapping_sub(1))?, address.wrapping_sub(1)),
+                common => (COMMON_INPUTS[common - 1], address),
+            };
+            if state & 0x40 != 0 {
+                return Some(Node::One { input, output: 0, target: before.wrapping_sub(1) });
+            }
+            let sizes_at = before.wrapping_sub(1);
+            let (address_len, output_len) = self.sizes(sizes_at)?;
+            let delta_at = sizes_at.wrapping_sub(address_len);
+            let output_at = delta_at.wrapping_sub(output_len);
+            let target = target(output_at, self.number(delta_at, address_len)?);
+            return Some(Node::One { input, output: self.number(output_at, output_len)?, target });
+        }
+        let (count, before) = match low {
+            0 => match *self.octets.get(address.wrapping_sub(1))? {
+                // One transition has a node of the other kind, so the 1 is free to stand for 256.
+                1 => (256, address.wrapping_sub(1)),
+                count => (usize::from(count), address.wrapping_sub(1)),
+            },
+            count => (count, address),
+        };
+        let sizes_at = before.wrapping_sub(1);
+        let (address_len, output_len) = self.sizes(sizes_at)?;
+        let index_len = if count > INDEX_THRESHOLD { 256 } else { 0 };
+        let inputs_end = sizes_at.wrapping_sub(index_len);
+        Some(Node::Many(Many { is_final: state & 0x40 != 0, count, inputs_end, address_len, output_len }))
+    }
+
+    #[inline]
+    fn final_output(self, address: usize) -> Option<u64> {
+        match self.node(address)? {
+            Node::Empty => Some(0),
+            Node::One { .. } => None,
+            Node::Many(node) if node.is_final => {
+                let at = node.begin().wrapping_sub(node.output_len);
+                self.number(at, node.output_len)
+            }
+            Node::Many(_) => None,
+        }
+    }
+
+    /// Which transition of `node` is for `input`.
+    #[inline]
+    fn find(self, node: Many, input: u8) -> Option<usize> {
+        if node.count > INDEX_THRESHOLD {
+            let index = usize::from(*self.octets.get(node.inputs_end.checked_add(usize::from(input))?)?);
+            return (index < node.count).then_some(index);
+        }
+        // The inputs stand in descending order in front of `inputs_end`.
+        let inputs = self.octets.get(node.inputs_end.wrapping_sub(node.count)..node.inputs_end)?;
+        inputs.iter().rposition(|&other| other == input).map(|at| node.count - 1 - at)
+    }
+
+    /// Output and target of transition `index` of `node`.
+    #[inline]
+    fn transition(self, node: Many, index: usize) -> Option<(u64, usize)> {
+        let addresses_end = node.inputs_end.wrapping_sub(node.count);
+        let delta_at = addresses_end.wrapping_sub((index + 1) * node.address_len);
+        let outputs_end = addresses_end.wrapping_sub(node.count * node.address_len);
+        let output_at = outputs_end.wrapping_sub((index + 1) * node.output_len);
+        let begin = if node.is_final { node.begin().wrapping_sub(node.output_len) } else { node.begin() };
+        Some((self.number(output_at, node.output_len)?, target(begin, self.number(delta_at, node.address_len)?)))
+    }
+
+    /// How many octets addresses and outputs have in a node.
+    #[inline]
+    fn sizes(self, at: usize) -> Option<(usize, usize)> {
+        let sizes = *self.octets.get(at)?;
+        let (address_len, output_len) = (usize::from(sizes >> 4), usize::from(sizes & 0x0f));
+        (address_len <= 8 && output_len <= 8).then_some((address_len, output_len))
+    }
+
+    /// The little-endian number of `len` octets at `at`.
+    #[inline]
+    fn number(self, at: usize, len: usize) -> Option<u64> {
+        if len == 0 {
+            return Some(0);
+        }
+        // Eight octets can always be read: behind every node stands the footer.
+        const _: () = assert!(FOOTER_LEN >= 8);
+        let octets = self.octets.get(at..)?.first_chunk()?;
+        Some(u64::from_le_bytes(*octets) & (u64::MAX >> (64 - 8 * len)))
+    }
+
+    /// All keys with their values, in order.
+    pub(super) fn keys(self) -> Keys<'s> {
+        Keys { graph: self, key: Vec::new(), stack: Vec::new(), begun: false }
+    }
+}
+
+impl Many {
+    /// Where the node begins, but for its final output.
+    #[inline]
+    fn begin(self) -> usize {
+        self.inputs_end.wrapping_sub(self.count * (1 + self.address_len + self.output_len))
+    }
+}
+
+/// The address that `delta` octets before the beginning of a node stands for.
+#[inline]
+fn target(begin: usize, delta: u64) -> usize {
+    if delta == 0 { EMPTY_NODE } else { begin.wrapping_sub(delta as usize) }
+}
+
+/// The keys of a [`Graph`] in ascending order, each lent until the next.
+#[derive(Debug)]
+pub(super) struct Keys<'s> {
+    graph: Graph<'s>,
+    key: Vec<u8>,
+    stack: Vec<Branch>,
+    begun: bool,
+}
+
+/// A node on the way to the key, with the transitions still to be followed.
+#[derive(Debug)]
+struct Branch {
+    node: Node,
+    next: usize,
+    output: u64,
+}
+
+impl Keys<'_> {
+    /// The next key and its value.
+    pub(super) fn next(&mut self) -> Option<(&[u8], u64)> {
+        if !self.begun {
+            self.begun = true;
+            if let Some(value) = self.enter(self.graph.root, 0) {
+                return Some((&self.key, value));
+            }
+        }
+        loop {
+            let branch = self.stack.last_mut()?;
+            let step = match branch.node {
+                Node::One { input, output, target } if branch.next == 0 => Some((input, output, target)),
+                Node::Many(node) if branch.next < node.count => {
+                    let input_at = node.inputs_end.wrapping_sub(branch.next + 1);
+                    let input = self.graph.octets.get(input_at).copied();
+                    let transition = self.graph.transition(node, branch.next);
+                    input.zip(transition).map(|(input, (output, target))| (input, output, target))
+                }
+                _ => None,
+            };
+            branch.next += 1;
+            let output = branch.output;
+            match step {
+                // A key is never longer than a name allows; a graph that says so is not followed.
+                Some((input, more, target)) if self.key.len() < MAX_KEY_LEN => {
+                    self.key.push(input);
+                    if let Some(value) = self.enter(target, output.wrapping_add(more)) {
+                        return Some((&self.key, value));
+                    }
+                }
+                _ => {
+                    self.stack.pop();
+                    self.key.pop();
+                }
+            }
+        }
+    }
+
+    /// Goes into the node at `address`; its value when it is final.
+    fn enter(&mut self, address: usize, output: u64) -> Option<u64> {
+        let node = self.graph.node(address).unwrap_or(Node::Empty);
+        self.stack.push(Branch { node, next: 0, output });
+        Some(output.wrapping_add(self.graph.final_output(address)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::name::DomainName;
+
+    fn built(keys: &BTreeMap<Vec<u8>, u64>) -> Vec<u8> {
+        let mut builder = fst::raw::Builder::memory();
+        for (key, value) in keys {
+            builder.insert(key, *value).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    fn all(graph: Graph<'_>, most: usize) -> BTreeMap<Vec<u8>, u64> {
+        let mut keys = graph.keys();
+        let mut all = BTreeMap::new();
+        while let Some((key, value)) = keys.next() {
+            all.insert(key.to_vec(), value);
+            if all.len() == most {
+                break;
+            }
+        }
+        all
+    }
+
+    fn walked(graph: Graph<'_>, name: &Name) -> Vec<(usize, u64)> {
+        let mut places = [0; 128];
+        let starts = super::super::label_starts(name, &mut places);
+        let mut found = Vec::new();
+        graph.walk(name, starts, starts.len(), &mut |labels, value| found.push((labels, value)));
+        found
+    }
+
+    #[test]
+    fn common_inputs_are_those_of_the_writer() {
+        // A key of one octet has a root with one transition, which holds the
+        // input in its state octet when it is a common one.
+        for octet in 0..=255u8 {
+            let section = built(&[(vec![octet], 0)].into());
+            let root = Graph::root_of(&section).unwrap();
+            let number = usize::from(section[root] & 0x3f);
+            let expected = COMMON_INPUTS.iter().position(|&common| common == octet).map_or(0, |at| at + 1);
+            assert_eq!(number, expected, "{octet}");
+        }
+    }
+
+    fn octets() -> impl Strategy<Value = Vec<u8>> {
+        // Few different octets make shared nodes, many make large ones.
+        prop_oneof![
+            proptest::collection::vec(prop_oneof![Just(0u8), Just(b'a'), Just(b'Q')], 0..6),
+            proptest::collection::vec(any::<u8>(), 0..3),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn keys_are_those_that_were_written(
+            keys in proptest::collection::btree_map(octets(), prop_oneof![0u64..3, any::<u64>()], 0..400)
+        ) {
+            let section = built(&keys);
+            let graph = Graph::new(&section, Graph::root_of(&section).unwrap());
+            prop_assert_eq!(all(graph, usize::MAX), keys.clone());
+            prop_assert_eq!(graph.has_root_value(), keys.contains_key(&vec![]));
+        }
+
+        #[test]
+        fn a_walk_finds_what_the_other_reader_finds(
+            names in proptest::collection::btree_map(
+                proptest::collection::vec(proptest::collection::vec(
+                    prop_oneof![Just(0u8), Just(1), Just(b'a'), any::<u8>()], 1..4), 0..4),
+                any::<u32>(), 1..60)
+        ) {
+            let names: Vec<(DomainName, u64)> = names.into_iter().map(|(labels, value)| {
+                let name = labels.iter().fold(DomainName::root(), |name, label| name.child(label).unwrap());
+                (name, u64::from(value))
+            }).collect();
+            let keyed = |name: &Name| name.reversed_key(&mut [0; MAX_KEY_LEN]).to_vec();
+            let keys: BTreeMap<_, _> = names.iter().map(|(name, value)| (keyed(name), *value)).collect();
+            let section = built(&keys);
+            let graph = Graph::new(&section, Graph::root_of(&section).unwrap());
+            let other = fst::raw::Fst::new(&section[..]).unwrap();
+            for (name, _) in &names {
+                let below = name.child(b"a").unwrap();
+                let mut expected: Vec<_> = below.ancestors().filter_map(|name| {
+                    Some((name.label_count(), other.get(keyed(name))?.value()))
+                }).collect();
+                expected.reverse();
+                prop_assert_eq!(walked(graph, &below), expected);
+            }
+        }
+
+        #[test]
+        fn any_octets_can_be_walked(section in proptest::collection::vec(any::<u8>(), 0..200), root in 0usize..220,
+                                    keys in proptest::collection::btree_map(octets(), any::<u64>(), 0..60),
+                                    at in any::<proptest::sample::Index>(), octet: u8) {
+            let name: DomainName = "a.Qa.aa".parse().unwrap();
+            let graph = Graph::new(&section, root);
+            walked(graph, &name);
+            all(graph, 100);
+
+            let mut damaged = built(&keys);
+            *at.get_mut(&mut damaged) = octet;
+            if let Some(root) = Graph::root_of(&damaged) {
+                let graph = Graph::new(&damaged, root);
+                walked(graph, &name);
+                all(graph, 100);
+            }
+        }
+    }
+}
