@@ -37,6 +37,29 @@ pub enum Scope {
     Subdomains,
 }
 
+/// What brought a name or address before the [`policy`](crate::policy).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Trigger {
+    /// The name in the question.
+    Qname,
+    /// The target of an alias in the answer.
+    Cname,
+    /// An address in the answer.
+    Ip,
+    /// The name of a name server on the way.
+    NsDname,
+    /// The address of a name server on the way.
+    NsIp,
+    /// The client's address.
+    Client,
+}
+
+impl Trigger {
+    /// The closed set of labels that metrics use, in the order of the variants.
+    pub const LABELS: [&str; 6] = ["qname", "cname", "ip", "nsdname", "nsip", "client"];
+}
+
 /// What is done with a query that a rule decides.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
