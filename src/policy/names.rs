@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::name::{DomainName, Name};
 
 /// A value for a name and all below it; the nearest ancestor's counts.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct NameMap<V>(HashMap<DomainName, V, ahash::RandomState>);
 
 impl<V> Default for NameMap<V> {

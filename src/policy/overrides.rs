@@ -46,7 +46,7 @@ impl Override {
 }
 
 /// The overrides that were made; at most one of each kind for a name.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct OverrideSet {
     allow: Entries,
     block: Entries,
@@ -71,7 +71,7 @@ impl OverrideSet {
 
     /// A JSON array, for the one who keeps the set across restarts.
     pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(&self.to_vec()).expect("strings and numbers have a JSON form")
+        serde_json::to_string_pretty(&self.iter().collect::<Vec<_>>()).expect("strings and numbers have a JSON form")
     }
 
     /// Adds `entry`; it replaces one of the same name and kind, which is returned.
@@ -93,10 +93,10 @@ impl OverrideSet {
     }
 
     /// The overrides, the oldest first.
-    pub fn to_vec(&self) -> Vec<&Override> {
+    pub fn iter(&self) -> impl Iterator<Item = &Override> {
         let mut entries: Vec<_> = self.allow.values().chain(self.block.values()).collect();
         entries.sort_by(|a, b| (a.created_at, &a.name, a.kind).cmp(&(b.created_at, &b.name, b.kind)));
-        entries
+        entries.into_iter()
     }
 
     /// How many there are.
@@ -154,8 +154,8 @@ mod tests {
         .into_iter()
         .collect();
         let again = OverrideSet::from_json(&set.to_json()).unwrap();
-        assert_eq!(again.to_vec(), set.to_vec());
-        let ages: Vec<_> = again.to_vec().iter().map(|entry| entry.created_at).collect();
+        assert_eq!(again, set);
+        let ages: Vec<_> = again.iter().map(|entry| entry.created_at).collect();
         assert_eq!(ages, [10, 20, 30]);
         assert!(OverrideSet::from_json("{}").is_err());
         assert!(
@@ -191,6 +191,6 @@ mod tests {
         assert_eq!(set.len(), 2);
         assert!(set.remove(&"example".parse::<DomainName>().unwrap()));
         assert!(!set.remove(&"x.b.example".parse::<DomainName>().unwrap()));
-        assert_eq!(set.to_vec().len(), 1);
+        assert_eq!(set.iter().count(), 1);
     }
 }
