@@ -211,8 +211,10 @@ impl<'a> Asking<'a> {
         self.tries.resize(targets.len(), Tries::default());
         let families = self.engine.families();
         let usable = |index: &usize| {
-            let target: &Target = &targets[*index];
-            families[family(target.server.address.ip())] && !self.tries[*index].done
+            let address = targets[*index].server.address;
+            families[family(address.ip())]
+                && !self.tries[*index].done
+                && !self.work.avoids(&self.delegation.zone, address)
         };
         let mut open: SmallVec<[usize; 16]> = (0..targets.len()).filter(usable).collect();
         // Lame and dead servers are asked only when there are no others, and then only once.
@@ -224,6 +226,9 @@ impl<'a> Asking<'a> {
             1
         };
         let fewest = open.iter().map(|index| self.tries[*index].sent).min();
+        if self.poor.is_some() && fewest != Some(0) {
+            return Choice::Nothing;
+        }
         let missing = may_look_up && (fewest.is_none() || fewest > Some(0) || most == 1);
         if missing && !self.delegation.missing(families).is_empty() {
             return Choice::LookUp;
@@ -233,11 +238,6 @@ impl<'a> Asking<'a> {
             return Choice::Nothing;
         }
         open.retain(|index| self.tries[*index].sent == fewest);
-        let avoid = self.work.avoid.lock();
-        if open.iter().any(|index| !avoid.contains(&targets[*index].server.address)) {
-            open.retain(|index| !avoid.contains(&targets[*index].server.address));
-        }
-        drop(avoid);
         let index = pick(&targets, &open);
         self.tries[index].sent += 1;
         let target = targets[index].clone();

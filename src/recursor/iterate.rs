@@ -12,6 +12,9 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use crate::name::{DomainName, Name};
 use crate::query::{Rcode, RecordType};
@@ -30,6 +33,8 @@ use super::{Engine, Security};
 const FAILURE_TTL: u32 = 5;
 /// A negative answer without an SOA record holds this many seconds.
 const UNPROVEN_NEGATIVE_TTL: u32 = 5;
+/// How long the look-up of one server's address may keep the others waiting.
+const LOOKUP_PATIENCE: Duration = Duration::from_millis(1_500);
 /// Labels that are added one by one while minimising (RFC 9156, section 2.3: MINIMISE_ONE_LAB).
 const ONE_BY_ONE: usize = 4;
 /// Steps that minimising may take in all (MAX_MINIMISE_COUNT).
@@ -129,7 +134,9 @@ impl Engine {
     pub(super) fn forget(&self, work: &Work, name: &Name, qtype: RecordType) {
         let now = self.clock.now();
         if let Some(entry) = self.store.get(name, qtype, now) {
-            work.avoid.lock().extend(entry.from);
+            if let Some((server, zone)) = &entry.from {
+                work.avoid(zone, *server);
+            }
             self.store.remove(name, if entry.rcode == Rcode::NXDOMAIN { RecordType(0) } else { qtype });
         }
     }
@@ -288,7 +295,7 @@ impl Engine {
             security: Security::Indeterminate,
             stored: now.seconds(),
             ttl,
-            from: Some(answered.from.server.address),
+            from: Some((answered.from.server.address, delegation.zone.clone())),
         };
         let negative = match &reply.outcome {
             Outcome::NoData(last) => Some((last, Rcode::NOERROR)),
@@ -361,7 +368,11 @@ impl Engine {
         delegation.looked_up(name, family);
         let found = match self.store.get_exact(name, rtype, self.clock.now()) {
             Some(entry) if entry.rcode == Rcode::SERVFAIL => Err(Failure::Recent),
-            _ => Box::pin(self.find(work, &below, name, rtype, Source::Any)).await,
+            _ => {
+                let patience = LOOKUP_PATIENCE.min(work.left() / 2);
+                let found = timeout(patience, Box::pin(self.find(work, &below, name, rtype, Source::Any))).await;
+                found.unwrap_or(Err(Failure::Recent))
+            }
         };
         match found {
             Ok(message) => {
@@ -370,7 +381,7 @@ impl Engine {
                 }
                 Ok(true)
             }
-            Err(failure @ (Failure::Late | Failure::Excess { what: "queries" })) => Err(failure),
+            Err(failure @ Failure::Excess { what: "queries" }) => Err(failure),
             Err(_) => {
                 let now = self.clock.now();
                 let failed = Entry {

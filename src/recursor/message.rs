@@ -108,12 +108,11 @@ pub fn parse(octets: &[u8]) -> Result<Message, Malformed> {
             RecordType::OPT | RecordType::TSIG => {}
             _ if record.class != Class::IN => {}
             RecordType::RRSIG => signatures.push(record),
-            _ => message.file(octets, &record, None)?,
+            _ => message.file(octets, &record)?,
         }
     }
     for record in &signatures {
-        let covered = record.data(octets).first_chunk().map(|octets| RecordType(u16::from_be_bytes(*octets)));
-        message.file(octets, record, covered)?;
+        message.file_signature(octets, record)?;
     }
     for set in message.answer.iter_mut().chain(&mut message.authority).chain(&mut message.additional) {
         drop_duplicates(&mut set.rdata);
@@ -123,8 +122,8 @@ pub fn parse(octets: &[u8]) -> Result<Message, Malformed> {
 }
 
 impl Message {
-    /// Puts a record into its set; `covered` is what a signature covers.
-    fn file(&mut self, octets: &[u8], record: &RecordView, covered: Option<RecordType>) -> Result<(), Malformed> {
+    /// Puts a record into its set.
+    fn file(&mut self, octets: &[u8], record: &RecordView) -> Result<(), Malformed> {
         let (name, _) = wire::read_name(octets, record.owner)?;
         let Some(data) = expand(octets, record) else { return Ok(()) };
         let sets = match record.section {
@@ -134,14 +133,9 @@ impl Message {
         };
         // A TTL with the highest bit set counts as zero (RFC 2181, section 8).
         let ttl = if record.ttl > i32::MAX as u32 { 0 } else { record.ttl };
-        let place = |rtype| sets.iter().rposition(|set: &RrSet| set.rtype == rtype && set.name == name);
-        if let Some(place) = covered.and_then(place) {
-            sets[place].signatures.push(data);
-            return Ok(());
-        }
-        if let Some(place) = place(record.rtype) {
-            sets[place].ttl = sets[place].ttl.min(ttl);
-            sets[place].rdata.push(data);
+        if let Some(set) = sets.iter_mut().rev().find(|set| set.rtype == record.rtype && set.name == name) {
+            set.ttl = set.ttl.min(ttl);
+            set.rdata.push(data);
             return Ok(());
         }
         if sets.len() >= MAX_SETS {
@@ -150,6 +144,20 @@ impl Message {
         let rdata = SmallVec::from_iter([data]);
         sets.push(RrSet { name, rtype: record.rtype, ttl, rdata, signatures: SmallVec::new() });
         Ok(())
+    }
+
+    /// Puts a signature with the set that it covers: in its own section, else in any; it proves itself.
+    fn file_signature(&mut self, octets: &[u8], record: &RecordView) -> Result<(), Malformed> {
+        let (name, _) = wire::read_name(octets, record.owner)?;
+        let covered = record.data(octets).first_chunk().map(|octets| RecordType(u16::from_be_bytes(*octets)));
+        let mut sections = [&mut self.answer, &mut self.authority, &mut self.additional];
+        sections.rotate_left(record.section as usize);
+        let set = sections.into_iter().flatten().find(|set| Some(set.rtype) == covered && set.name == name);
+        if let Some(set) = set {
+            set.signatures.extend(expand(octets, record));
+            return Ok(());
+        }
+        self.file(octets, record)
     }
 
     /// All sets of all sections.

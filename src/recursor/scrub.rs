@@ -170,10 +170,11 @@ pub fn read(message: Message, zone: &Name, manner: Manner, name: &Name, qtype: R
     if servers.clone().any(|set| zone.is_at_or_below(&set.name)) && !message.authoritative {
         return Worth::Lame(Fault::UpwardReferral);
     }
-    let empty = message.authority.is_empty() && message.additional.is_empty();
+    // A proof without an SOA record proves all the same; an authority that says something usually means it.
+    let meant = message.authority.iter().any(is_proof) || message.authoritative && !message.authority.is_empty();
     reply.outcome = Outcome::NoData(last.clone());
     negative(&mut reply, message);
-    match (reply.authoritative && !empty, manner) {
+    match (meant, manner) {
         (_, Manner::Forward) | (true, _) => Worth::Good(reply),
         // No SOA and no authority: take it only if nobody says better.
         (false, _) => Worth::Poor(reply),

@@ -46,8 +46,8 @@ pub struct Entry {
     pub stored: u32,
     /// For how many seconds from then on it holds.
     pub ttl: u32,
-    /// The server that sent it.
-    pub from: Option<SocketAddr>,
+    /// The server that sent it, and the zone that it was asked about.
+    pub from: Option<(SocketAddr, DomainName)>,
 }
 
 impl Entry {

@@ -82,8 +82,8 @@ pub struct Work {
     deadline: Instant,
     queries: AtomicU32,
     lookups: AtomicU32,
-    /// Servers that sent what did not validate; others come before them.
-    pub avoid: Mutex<Vec<SocketAddr>>,
+    /// Servers that sent what did not validate, by zone; they are not asked for that zone again.
+    avoid: Mutex<Vec<(DomainName, SocketAddr)>>,
     steps: Option<Mutex<Vec<Step>>>,
 }
 
@@ -112,6 +112,16 @@ impl Work {
     /// Takes the look-up of one server's address off the allowance.
     pub fn take_lookup(&self) -> Result<(), Failure> {
         take(&self.lookups).then_some(()).ok_or(Failure::Excess { what: "name servers without addresses" })
+    }
+
+    /// `server` sent something about `zone` that did not validate.
+    pub fn avoid(&self, zone: &Name, server: SocketAddr) {
+        self.avoid.lock().push((zone.to_owned(), server));
+    }
+
+    /// Whether `server` is not to be asked about `zone`.
+    pub fn avoids(&self, zone: &Name, server: SocketAddr) -> bool {
+        self.avoid.lock().iter().any(|(avoided, address)| **avoided == *zone && *address == server)
     }
 
     /// Notes a step, when somebody wants to know.
