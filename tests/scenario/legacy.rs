@@ -62,9 +62,22 @@ fn verify_dsa(public_key: &[u8], data: &[u8], signature: &[u8]) -> Option<bool> 
     let components = Components::from_components_unchecked(number(p), number(q), number(g)).ok()?;
     let key = VerifyingKey::from_components(components, number(y)).ok()?;
 
-    let (r, s) = signature.get(1..41)?.split_at(20);
+    let (r, s) = match signature.len() {
+        41 => signature[1..].split_at(20),
+        _ => der_pair(signature)?,
+    };
     let signature = dsa::Signature::from_components(number(r), number(s))?;
     Some(key.verify_prehash(&Sha1::digest(data), &signature).is_ok())
+}
+
+/// Two numbers as ASN.1 writes them: some signers of the time left DSA signatures in the form their library made.
+fn der_pair(signature: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&[0x30, len], rest) = signature.split_first_chunk()? else { return None };
+    (usize::from(len) == rest.len()).then_some(())?;
+    let (&[2, len], rest) = rest.split_first_chunk()? else { return None };
+    let (r, rest) = rest.split_at_checked(usize::from(len))?;
+    let (&[2, len], s) = rest.split_first_chunk()? else { return None };
+    (usize::from(len) == s.len()).then_some((r, s))
 }
 
 fn number(octets: &[u8]) -> BoxedUint {

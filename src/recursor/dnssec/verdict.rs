@@ -163,41 +163,46 @@ impl<'a> Judge<'a> {
             Some(zone) => self.chain.keys_of(zone, home).await,
             None => self.chain.zone_of(home).await,
         };
-        let mut missing = None;
-        if let Trust::Secure(keys) = &trust {
-            let keys = Arc::clone(keys);
-            let proof = match message.rcode {
-                Rcode::NXDOMAIN => self.prove(&keys, |denial, budget| denial.name_error(name, budget)),
-                _ => self.prove(&keys, |denial, budget| denial.no_data(name, qtype, budget)),
-            };
-            let proof = match proof {
-                // Some servers say NXDOMAIN where they can prove only that the type is missing: believe the proof.
-                (Proof::Missing, flaw) if message.rcode == Rcode::NXDOMAIN => {
-                    let (lesser, _) = self.prove(&keys, |denial, budget| denial.no_data(name, qtype, budget));
-                    if lesser == Proof::Proven {
-                        self.validation.rcode = Rcode::NOERROR;
-                    }
-                    (lesser, flaw)
-                }
-                other => other,
-            };
-            if proof.0 != Proof::Missing || closest.is_none() {
-                let (security, errors) = conclude(proof, name);
-                return self.count(security, errors);
+        let Trust::Secure(keys) = trust else { return self.count_trust(trust) };
+        let proof = self.denied(name, qtype, &keys);
+        let answered_below = message
+            .authority
+            .iter()
+            .any(|set| set.rtype == RecordType::SOA && set.name.is_below(&keys.zone) && home.is_at_or_below(&set.name));
+        if proof.0 == Proof::Missing && answered_below {
+            // The denial is for a zone above the one that has answered, which may be insecure.
+            match self.chain.zone_of(home).await {
+                Trust::Secure(_) => {}
+                other => return self.count_trust(other),
             }
-            missing = Some(conclude(proof, name));
         }
-        // The denial is not for this name; it may be for a zone above one that is insecure.
-        let trust = if missing.is_some() { self.chain.zone_of(home).await } else { trust };
+        let (security, errors) = conclude(proof, name);
+        self.count(security, errors);
+    }
+
+    fn count_trust(&mut self, trust: Trust) {
         match trust {
-            Trust::Secure(_) => {
-                let (security, errors) = missing.unwrap_or_else(|| conclude((Proof::Missing, None), name));
-                self.count(security, errors);
-            }
+            Trust::Secure(_) => self.count(Security::Secure, Vec::new()),
             Trust::Insecure(errors) => self.count(Security::Insecure, errors),
             Trust::Bogus(errors) => self.count(Security::Bogus, errors),
             Trust::Indeterminate => self.count(Security::Indeterminate, Vec::new()),
         }
+    }
+
+    /// What the zone of `keys` proves about `name` and `qtype`.
+    fn denied(&mut self, name: &Name, qtype: RecordType, keys: &ZoneKeys) -> (Proof, Option<ExtendedError>) {
+        if self.message.rcode != Rcode::NXDOMAIN {
+            return self.prove(keys, |denial, budget| denial.no_data(name, qtype, budget));
+        }
+        let (proof, flaw) = self.prove(keys, |denial, budget| denial.name_error(name, budget));
+        // Some servers say NXDOMAIN where they can prove only that the type is missing: believe the proof.
+        if proof == Proof::Missing
+            && let (Proof::Proven, _) = self.prove(keys, |denial, budget| denial.no_data(name, qtype, budget))
+        {
+            self.validation.rcode = Rcode::NOERROR;
+            return (Proof::Proven, None);
+        }
+        (proof, flaw)
     }
 
     /// Proves something with the denial records of the zone of `keys` in the authority section, and notes those that
@@ -207,7 +212,13 @@ impl<'a> Judge<'a> {
         keys: &ZoneKeys,
         proof: impl FnOnce(&mut Denial<'_>, &mut super::Budget) -> Proof,
     ) -> (Proof, Option<ExtendedError>) {
-        let (sets, flaw) = self.chain.denials(&self.message.authority, keys);
+        let (sets, mut flaw) = self.chain.denials(&self.message.authority, keys);
+        if !sets.is_empty() {
+            // There is a denial, only not of what was asked for (RFC 8914, section 4.13, is for one that is not there).
+            flaw.get_or_insert_with(|| {
+                ExtendedError::new(ExtendedError::BOGUS, format!("the denial of {} proves something else", keys.zone))
+            });
+        }
         let mut denial = Denial::new(&keys.zone, sets.iter(), self.chain.settings.nsec3_iterations);
         let proof = proof(&mut denial, &mut self.chain.budget);
         for set in sets {
