@@ -96,8 +96,7 @@ impl Store {
     pub fn unchanged(&self, settings: &Settings) -> Option<PathBuf> {
         let current = self.current()?;
         let inputs: Inputs = serde_json::from_slice(&fs::read(self.inputs_file()).ok()?).ok()?;
-        let _ = settings;
-        (inputs.fingerprint.is_empty()).then_some(current)
+        (inputs.fingerprint == super::fingerprint(settings, self)).then_some(current)
     }
 
     /// The report of the compilation that the current generation comes from.
