@@ -1,8 +1,6 @@
 //! Commands that work on lists and generations without a running server.
 
-use std::fmt;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +9,6 @@ use super::{progress, say};
 use crate::clock::Clock;
 use crate::compile::{self, CompileError, Freshness, GuardMode, Report, Store, StoreError};
 use crate::config::{Config, ConfigError};
-use crate::list::Format;
 use crate::name::Name;
 use crate::policy::{OverrideSet, Policy};
 use crate::query::RecordType;
@@ -30,6 +27,8 @@ pub(super) enum CommandError {
     Open(#[from] OpenError),
     #[error("{path}: {source}", path = path.display())]
     Io { path: PathBuf, source: io::Error },
+    #[error("{0:?} is no file, and no generation in the state folder begins with it; `qalqan status` lists them")]
+    NoGeneration(String),
     #[error("{count} lines are wrong; mend them, or leave out --strict")]
     Strict { count: u64 },
 }
@@ -171,7 +170,53 @@ pub(super) fn explain(
     let explanation = policy.explain(name, qtype, client, clock.now());
     match as_json {
         true => say!("{}", serde_json::to_string_pretty(&explanation).expect("strings have a JSON form")),
-        false => say!("{} {}: {}", explanation.name, explanation.qtype, explanation.why),
+        false => say!("{}", explanation.to_string().trim_end()),
+    }
+    Ok(())
+}
+
+/// `qalqan diff`: the names that came, went or changed from one generation to another.
+pub(super) fn diff(
+    config: impl FnOnce() -> Result<Config, ConfigError>,
+    old: &str,
+    new: &str,
+    as_json: bool,
+) -> Result<(), CommandError> {
+    let mut config = Some(config);
+    let mut store = None;
+    let mut generation = |text: &str| -> Result<Snapshot, CommandError> {
+        if Path::new(text).exists() {
+            return Ok(Snapshot::open(Path::new(text))?);
+        }
+        // The configuration is needed only for what is not a file.
+        if let Some(config) = config.take() {
+            store = Some(Store::open(&config()?.server.state_dir)?);
+        }
+        match store.as_ref().and_then(|store| store.find(text)) {
+            Some(path) => Ok(Snapshot::open(&path)?),
+            None => Err(CommandError::NoGeneration(text.to_owned())),
+        }
+    };
+    let (old, new) = (generation(old)?, generation(new)?);
+    let (mut added, mut removed, mut changed) = (0_u64, 0_u64, 0_u64);
+    old.diff(&new, |change| {
+        let (sign, word) = match (&change.old, &change.new) {
+            (None, _) => ('+', "added"),
+            (_, None) => ('-', "removed"),
+            _ => ('~', "changed"),
+        };
+        match sign {
+            '+' => added += 1,
+            '-' => removed += 1,
+            _ => changed += 1,
+        }
+        match as_json {
+            true => say!("{}", serde_json::json!({ "name": change.name, "change": word })),
+            false => say!("{sign} {}", change.name),
+        }
+    });
+    if !as_json {
+        say!("{added} added, {removed} removed, {changed} changed");
     }
     Ok(())
 }

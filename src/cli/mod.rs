@@ -14,7 +14,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config::{Config, ConfigError};
 use crate::control::client::CallError;
 use crate::daemon;
-use crate::list::Format;
 use crate::name::DomainName;
 use crate::policy::OverrideKind;
 use crate::query::RecordType;
@@ -87,6 +86,16 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
         client: IpAddr,
         /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare two generations: the names that came, went, or changed
+    Diff {
+        /// A file, or the first digits of a generation in the state folder
+        old: String,
+        /// Another
+        new: String,
+        /// Print JSON, one change a line
         #[arg(long)]
         json: bool,
     },
@@ -226,6 +235,7 @@ impl Cli {
             Command::Explain { name, qtype, client, json } => {
                 Ok(lists::explain(&config()?, &name, qtype, client, json)?)
             }
+            Command::Diff { old, new, json } => Ok(lists::diff(config, &old, &new, json)?),
             Command::Status { server, json } => remote::status(&client(&server)?, json),
             Command::Reload { server } => remote::reload(&client(&server)?),
             Command::Rollback { generation, server } => remote::rollback(&client(&server)?, generation),

@@ -4,16 +4,25 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
 use super::error::{Document, Fault};
 use super::file::{self, File, ListTable, PlainName};
-use super::{Config, Server};
+use super::{Config, Server, Transport};
 use crate::compile::{self, Guards};
 use crate::list::{Limits, ListSettings, Source};
 use crate::name::DomainName;
 use crate::policy::{self, template};
+use crate::recursor::dnssec::TrustAnchors;
+use crate::recursor::hints::RootHints;
+use crate::recursor::network::Protocol;
+use crate::recursor::settings::{Minimisation, Route, RouteKind, RouteServer, TtlBounds};
 use crate::rule::Action;
-use crate::{answer, cache, control, front, pipeline};
+use crate::{answer, cache, control, front, pipeline, recursor};
 
+/// The least that a payload size may be (RFC 6891, section 6.2.5).
+const MIN_PAYLOAD: u16 = 512;
 /// The longest name of a list.
 const MAX_LIST_NAME: usize = 64;
 
@@ -53,6 +62,8 @@ impl Checker<'_> {
         if guard.generations == 0 {
             self.fault("guard.generations", "the generation in force must be kept; write 1 or more");
         }
+        let transport = self.transport(&resolver);
+        let resolver_settings = self.resolver(&resolver, &cache);
         let protected = self.protected(protect);
         let lists = self.lists(list);
         Config {
@@ -108,8 +119,17 @@ impl Checker<'_> {
                     client_timeout: resolver.client_timeout.0,
                     ..pipeline::Patience::default()
                 },
-                ..pipeline::Settings::default()
+                non_recursive: match resolver.non_recursive {
+                    file::NonRecursive::Refuse => pipeline::NonRecursive::Refuse,
+                    file::NonRecursive::FromCache => pipeline::NonRecursive::FromCache,
+                },
+                any: match resolver.any {
+                    file::Any::Resolve => pipeline::AnyQueries::Resolve,
+                    file::Any::Minimal => pipeline::AnyQueries::Minimal,
+                },
             },
+            resolver: resolver_settings,
+            transport,
             policy: policy::Settings { block_ttl: sinkhole.ttl.as_seconds(), protected: protected.clone() },
             compile: compile::Settings {
                 lists,
@@ -126,6 +146,123 @@ impl Checker<'_> {
                 allow_clients: control.allow_clients.into_iter().map(|prefix| prefix.0).collect(),
                 hosts: control.hosts,
             },
+            resolver_as_written: resolver,
+        }
+    }
+
+    fn resolver(&mut self, table: &file::ResolverTable, cache: &file::CacheTable) -> recursor::Settings {
+        let default = recursor::Settings::default();
+        if table.mode == file::Mode::Forward && !table.forward.iter().any(|route| route.zone.0.is_root()) {
+            self.fault("resolver.mode", "\"forward\" needs a [[resolver.forward]] with zone = \".\"; add one");
+        }
+        if !table.upstream_ipv4 && !table.upstream_ipv6 {
+            self.fault("resolver.upstream-ipv6", "without IPv4 and IPv6 there is nobody to ask; switch one on");
+        }
+        if table.edns_payload < MIN_PAYLOAD {
+            self.fault("resolver.edns-payload", format!("RFC 6891 wants at least {MIN_PAYLOAD}"));
+        }
+        let mut root_hints = default.root_hints;
+        if let Some(path) = &table.root_hints
+            && let Some(text) = self.read("resolver.root-hints", path)
+        {
+            match RootHints::parse(&text) {
+                Ok(hints) => root_hints = hints,
+                Err(error) => self.fault("resolver.root-hints", format!("{path}: {error}")),
+            }
+        }
+        let mut trust_anchors = default.trust_anchors;
+        if let Some(paths) = &table.trust_anchors {
+            trust_anchors = TrustAnchors::default();
+            for (index, path) in paths.iter().enumerate() {
+                let key = format!("resolver.trust-anchors[{index}]");
+                let Some(text) = self.read(&key, path) else { continue };
+                match TrustAnchors::parse(&text) {
+                    Ok(more) => trust_anchors.extend(more),
+                    Err(error) => self.fault(&key, format!("{path}: {error}")),
+                }
+            }
+        }
+        let mut routes = Vec::new();
+        for (index, route) in table.forward.iter().enumerate() {
+            if route.to.is_empty() {
+                self.fault(&format!("resolver.forward[{index}].to"), "there is no server to ask; write at least one");
+            }
+            let to = route.to.iter().map(|to| RouteServer {
+                address: to.server,
+                protocol: match &to.tls {
+                    Some(name) => Protocol::Tls { server_name: name.clone() },
+                    None => Protocol::Udp,
+                },
+            });
+            routes.push(Route {
+                zone: route.zone.0.clone(),
+                to: to.collect(),
+                kind: if route.stub { RouteKind::Stub } else { RouteKind::Forward },
+                fall_back: route.fall_back,
+                names: Vec::new(),
+            });
+        }
+        recursor::Settings {
+            routes,
+            validate: table.dnssec == file::Dnssec::Validate,
+            dnssec: recursor::dnssec::Settings {
+                negative_anchors: table.negative_trust_anchors.iter().map(|name| name.0.clone()).collect(),
+                accept_sha1: table.accept_sha1,
+                nsec3_iterations: table.nsec3_iterations,
+                ..default.dnssec
+            },
+            trust_anchors,
+            root_hints,
+            allow_upstream: table.allow_upstream.iter().map(|prefix| prefix.0).collect(),
+            case_randomisation: table.case_randomisation,
+            query_minimisation: match table.query_minimisation {
+                file::Minimisation::Relaxed => Minimisation::Relaxed,
+                file::Minimisation::Strict => Minimisation::Strict,
+                file::Minimisation::Off => Minimisation::Off,
+            },
+            ipv4: table.upstream_ipv4,
+            ipv6: table.upstream_ipv6,
+            special_names: table.special_names,
+            rebinding_protection: table.rebinding_protection,
+            private_domains: table.private_domains.iter().map(|name| name.0.clone()).collect(),
+            edns_payload: table.edns_payload,
+            patience: default.patience.max(table.client_timeout.0),
+            ttl: TtlBounds { min: cache.min_ttl.as_seconds(), max: cache.max_ttl.as_seconds(), ..default.ttl },
+            aggressive_denial: table.aggressive_denial,
+            cache_bytes: cache.record_bytes.0,
+            limits: default.limits,
+        }
+    }
+
+    fn transport(&mut self, table: &file::ResolverTable) -> Transport {
+        let mut authorities = Vec::new();
+        for (index, path) in table.tls_ca_files.iter().enumerate() {
+            let found =
+                CertificateDer::pem_file_iter(self.base.join(path)).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+            match found {
+                Ok(more) if !more.is_empty() => authorities.extend(more),
+                Ok(_) => self.fault(
+                    &format!("resolver.tls-ca-files[{index}]"),
+                    format!("{path}: there is no certificate in it"),
+                ),
+                Err(error) => self.fault(&format!("resolver.tls-ca-files[{index}]"), format!("{path}: {error}")),
+            }
+        }
+        Transport {
+            port_map: table.port_map.iter().map(|(from, to)| (from.0, *to)).collect(),
+            standard_port: (table.standard_port != 53).then_some(table.standard_port),
+            authorities,
+        }
+    }
+
+    /// The text of a file that the configuration names.
+    fn read(&mut self, key: &str, path: &str) -> Option<String> {
+        match fs::read_to_string(self.base.join(path)) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                self.fault(key, format!("{path}: cannot be read: {error}"));
+                None
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use super::units::{Size, Span};
 use crate::list::{BadUtcOffset, Format, HostsAddress, ListSettings, MatchScope, Source, UtcOffset};
 use crate::name::DomainName;
 use crate::rule::{Action, BlockReason};
-use crate::{answer, cache, compile, control, front, policy};
+use crate::{answer, cache, compile, control, front, pipeline, policy, recursor};
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -115,14 +115,17 @@ pub enum LogFormat {
 }
 
 /// `[resolver]`.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct ResolverTable {
     pub(super) mode: Mode,
     pub(super) dnssec: Dnssec,
     pub(super) root_hints: Option<String>,
     pub(super) trust_anchors: Option<Vec<String>>,
-    pub(super) negative_trust_anchors: Vec<DomainName>,
+    pub(super) negative_trust_anchors: Vec<PlainName>,
+    pub(super) accept_sha1: bool,
+    pub(super) nsec3_iterations: u16,
+    pub(super) aggressive_denial: bool,
     pub(super) allow_upstream: Vec<Prefix>,
     pub(super) case_randomisation: bool,
     pub(super) query_minimisation: Minimisation,
@@ -130,33 +133,74 @@ pub(super) struct ResolverTable {
     pub(super) upstream_ipv6: bool,
     pub(super) special_names: bool,
     pub(super) rebinding_protection: bool,
+    pub(super) private_domains: Vec<PlainName>,
     pub(super) edns_payload: u16,
     pub(super) client_timeout: Span,
+    pub(super) any: Any,
+    pub(super) non_recursive: NonRecursive,
+    pub(super) tls_ca_files: Vec<String>,
+    pub(super) standard_port: u16,
     pub(super) port_map: BTreeMap<Endpoint, SocketAddr>,
     pub(super) forward: Vec<ForwardTable>,
 }
 
 impl Default for ResolverTable {
     fn default() -> Self {
+        let resolver = recursor::Settings::default();
+        let pipeline = pipeline::Settings::default();
         Self {
             mode: Mode::Recursive,
-            dnssec: Dnssec::Validate,
+            dnssec: if resolver.validate { Dnssec::Validate } else { Dnssec::Off },
             root_hints: None,
             trust_anchors: None,
-            negative_trust_anchors: Vec::new(),
-            allow_upstream: Vec::new(),
-            case_randomisation: true,
-            query_minimisation: Minimisation::Relaxed,
-            upstream_ipv4: true,
-            upstream_ipv6: true,
-            special_names: true,
-            rebinding_protection: false,
-            edns_payload: 1232,
-            client_timeout: Span::seconds(4),
+            negative_trust_anchors: resolver.dnssec.negative_anchors.into_iter().map(PlainName).collect(),
+            accept_sha1: resolver.dnssec.accept_sha1,
+            nsec3_iterations: resolver.dnssec.nsec3_iterations,
+            aggressive_denial: resolver.aggressive_denial,
+            allow_upstream: resolver.allow_upstream.into_iter().map(Prefix).collect(),
+            case_randomisation: resolver.case_randomisation,
+            query_minimisation: match resolver.query_minimisation {
+                recursor::settings::Minimisation::Relaxed => Minimisation::Relaxed,
+                recursor::settings::Minimisation::Strict => Minimisation::Strict,
+                recursor::settings::Minimisation::Off => Minimisation::Off,
+            },
+            upstream_ipv4: resolver.ipv4,
+            upstream_ipv6: resolver.ipv6,
+            special_names: resolver.special_names,
+            rebinding_protection: resolver.rebinding_protection,
+            private_domains: resolver.private_domains.into_iter().map(PlainName).collect(),
+            edns_payload: resolver.edns_payload,
+            client_timeout: Span(pipeline.patience.client_timeout),
+            any: match pipeline.any {
+                pipeline::AnyQueries::Resolve => Any::Resolve,
+                pipeline::AnyQueries::Minimal => Any::Minimal,
+            },
+            non_recursive: match pipeline.non_recursive {
+                pipeline::NonRecursive::Refuse => NonRecursive::Refuse,
+                pipeline::NonRecursive::FromCache => NonRecursive::FromCache,
+            },
+            tls_ca_files: Vec::new(),
+            standard_port: 53,
             port_map: BTreeMap::new(),
             forward: Vec::new(),
         }
     }
+}
+
+/// What a query for type ANY gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Any {
+    Resolve,
+    Minimal,
+}
+
+/// What a query without RD gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum NonRecursive {
+    Refuse,
+    FromCache,
 }
 
 /// Where answers come from when no zone says otherwise.
@@ -185,11 +229,17 @@ pub(super) enum Minimisation {
 }
 
 /// `[[resolver.forward]]`.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct ForwardTable {
-    pub(super) zone: DomainName,
+    pub(super) zone: PlainName,
     pub(super) to: Vec<ForwardTo>,
+    /// The servers have the zone themselves; they are asked without RD.
+    #[serde(default)]
+    pub(super) stub: bool,
+    /// The zone's own servers are asked when these do not answer.
+    #[serde(default)]
+    pub(super) fall_back: bool,
 }
 
 /// `[cache]`.
@@ -197,6 +247,7 @@ pub(super) struct ForwardTable {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct CacheTable {
     pub(super) max_bytes: Size,
+    pub(super) record_bytes: Size,
     pub(super) prefetch: bool,
     pub(super) min_ttl: Span,
     pub(super) max_ttl: Span,
@@ -211,6 +262,7 @@ impl Default for CacheTable {
         let cache::Settings { max_bytes, prefetch, min_ttl, max_ttl, stale } = cache::Settings::default();
         Self {
             max_bytes: Size(max_bytes),
+            record_bytes: Size(recursor::Settings::default().cache_bytes),
             prefetch,
             min_ttl: Span::seconds(min_ttl),
             max_ttl: Span::seconds(max_ttl),

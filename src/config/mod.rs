@@ -8,11 +8,15 @@ mod error;
 mod file;
 mod units;
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, fs};
 
-use crate::{compile, control, front, pipeline, policy};
+use rustls::pki_types::CertificateDer;
+
+use crate::{compile, control, front, pipeline, policy, recursor};
 
 use error::Document;
 use file::File;
@@ -34,12 +38,29 @@ pub struct Config {
     pub front: front::Settings,
     /// How they are answered.
     pub pipeline: pipeline::Settings,
+    /// How the world is asked.
+    pub resolver: recursor::Settings,
+    /// How name servers are reached.
+    pub transport: Transport,
     /// What policy knows beside the lists.
     pub policy: policy::Settings,
     /// The lists, and how they become a generation.
     pub compile: compile::Settings,
     /// Where metrics, health and the API are.
     pub control: control::Settings,
+    /// `[resolver]`, to see whether it has changed.
+    resolver_as_written: file::ResolverTable,
+}
+
+/// How name servers are reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Transport {
+    /// Servers that are somewhere else than their address says.
+    pub port_map: BTreeMap<SocketAddr, SocketAddr>,
+    /// The port that stands for port 53 of every server.
+    pub standard_port: Option<u16>,
+    /// Whose certificates prove who a TLS server is; none: Mozilla's roots do.
+    pub authorities: Vec<CertificateDer<'static>>,
 }
 
 /// How the process runs.
@@ -108,6 +129,8 @@ impl Config {
         front != running.front
             || self.pipeline != running.pipeline
             || self.control != running.control
+            || self.resolver_as_written != running.resolver_as_written
+            || self.transport != running.transport
             || self.server.state_dir != running.server.state_dir
     }
 }

@@ -24,6 +24,8 @@ use crate::metrics::{ListReading, Metrics, Readings, ReloadResult};
 use crate::name::DomainName;
 use crate::pipeline::Pipeline;
 use crate::policy::{Explanation, Override, OverrideSet, Policy};
+use crate::recursor::Recursor;
+use crate::recursor::transport::Sockets;
 
 /// The longest that an override may last: what is to stay belongs into a list.
 const MAX_OVERRIDE_SECONDS: u64 = 366 * 86_400;
@@ -34,6 +36,8 @@ pub(super) struct Daemon {
     store: Store,
     clock: Clock,
     pipeline: Arc<Pipeline>,
+    resolver: Recursor,
+    network: Arc<Sockets>,
     metrics: Arc<Metrics>,
     listen: Vec<SocketAddr>,
     started_at: u64,
@@ -47,6 +51,21 @@ pub(super) struct Daemon {
     admission: watch::Sender<admission::Settings>,
 }
 
+/// What a [`Daemon`] is made of.
+pub(super) struct Parts {
+    pub(super) config: Config,
+    pub(super) store: Store,
+    pub(super) clock: Clock,
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) resolver: Recursor,
+    pub(super) network: Arc<Sockets>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) overrides: OverridesFile,
+    pub(super) listen: Vec<SocketAddr>,
+    pub(super) loaded: Option<Loaded>,
+    pub(super) admission: watch::Sender<admission::Settings>,
+}
+
 /// What is known about the lists beyond the generation in force.
 #[derive(Default)]
 struct ListNews {
@@ -55,18 +74,9 @@ struct ListNews {
 }
 
 impl Daemon {
-    #[allow(clippy::too_many_arguments, reason = "the parts of a server, named by their types")]
-    pub(super) fn new(
-        config: Config,
-        store: Store,
-        clock: Clock,
-        pipeline: Arc<Pipeline>,
-        metrics: Arc<Metrics>,
-        overrides: OverridesFile,
-        listen: Vec<SocketAddr>,
-        loaded: Option<Loaded>,
-        admission: watch::Sender<admission::Settings>,
-    ) -> Self {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { config, store, clock, pipeline, resolver, network, metrics, overrides, listen, loaded, admission } =
+            parts;
         let lists = loaded.map(|loaded| ListNews {
             last_success: loaded.last_success,
             last_error: (!loaded.faults.is_empty()).then(|| loaded.faults.join("; ")),
@@ -77,6 +87,8 @@ impl Daemon {
             store,
             clock,
             pipeline,
+            resolver,
+            network,
             metrics,
             listen,
             draining: AtomicBool::new(false),
@@ -277,8 +289,8 @@ impl Backend for Daemon {
             lists,
             overrides: self.overrides.lock().set().len() as u64,
             cache: self.pipeline.cache_statistics(),
-            upstream: Vec::new(),
-            validation: Vec::new(),
+            upstream: self.network.counters().snapshot(),
+            resolver: self.resolver.statistics(),
         })
     }
 
@@ -312,6 +324,7 @@ impl Backend for Daemon {
     }
 
     fn flush(&self, flush: &Flush) -> Flushed {
+        self.resolver.flush(&flush.name, flush.below);
         Flushed { forgotten: self.pipeline.flush(&flush.name, flush.below) }
     }
 

@@ -23,15 +23,17 @@ use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::compile::{Freshness, Progress, Store, StoreError};
-use crate::config::Config;
+use crate::config::{Config, Transport};
 use crate::control::{Control, ControlError};
 use crate::front::{BindError, Front, Sockets};
 use crate::list::Source;
 use crate::metrics::Metrics;
 use crate::pipeline::{Pipeline, Recorder};
 use crate::policy::Policy;
+use crate::recursor::dnssec::StandardAlgorithms;
+use crate::recursor::{self, Recursor, transport};
 
-use backend::Daemon;
+use backend::{Daemon, Parts};
 use lists::Loaded;
 use overrides::OverridesFile;
 use watch::{Sight, Watch};
@@ -139,7 +141,10 @@ async fn run(
         Some(_) => metrics.set_lists(policy.lists().iter().map(|list| list.name.as_str())),
         None => metrics.set_lists(config.compile.lists.iter().map(|list| list.name.as_str())),
     }
-    let upstream = upstream();
+    warn_of_unsupported_anchors(&config.resolver);
+    let network = Arc::new(network(&config.transport));
+    let resolver = Recursor::new(config.resolver.clone(), Arc::clone(&network) as _, clock.clone());
+    let upstream = Arc::new(resolver.clone());
     let pipeline = Pipeline::new(config.pipeline.clone(), upstream, policy, clock.clone());
     let recorder = || metrics.shard() as Arc<dyn Recorder>;
     let front = Front::start(sockets, &config.front, Arc::clone(&pipeline), recorder)?;
@@ -148,8 +153,19 @@ async fn run(
     let watch_every = config.server.watch;
     let control_settings = config.control.clone();
     let (admission, mut new_admission) = tokio::sync::watch::channel(config.front.admission.clone());
-    let daemon =
-        Arc::new(Daemon::new(config, store, clock, pipeline, metrics, overrides, listen.clone(), loaded, admission));
+    let daemon = Arc::new(Daemon::new(Parts {
+        config,
+        store,
+        clock,
+        pipeline,
+        resolver,
+        network,
+        metrics,
+        overrides,
+        listen: listen.clone(),
+        loaded,
+        admission,
+    }));
 
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -201,19 +217,32 @@ async fn run(
     outcome
 }
 
-/// Answers nothing yet.
-fn upstream() -> Arc<dyn crate::recursor::Upstream> {
-    struct Nobody;
-    impl crate::recursor::Upstream for Nobody {
-        fn resolve<'a>(
-            &'a self,
-            _: &'a crate::query::Question,
-            _: crate::clock::Now,
-        ) -> crate::recursor::BoxFuture<'a, crate::recursor::Resolution> {
-            Box::pin(std::future::pending())
+/// How name servers are reached.
+fn network(transport: &Transport) -> transport::Sockets {
+    let tls = (!transport.authorities.is_empty()).then(|| {
+        let mut roots = rustls::RootCertStore::empty();
+        let (_, unusable) = roots.add_parsable_certificates(transport.authorities.iter().cloned());
+        if unusable > 0 {
+            warn!(unusable, "certificates of resolver.tls-ca-files are left out");
         }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = builder.expect("the provider knows the versions of TLS that it is built for");
+        Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+    });
+    transport::Sockets::new(transport::Settings {
+        port_map: transport.port_map.clone(),
+        standard_port: transport.standard_port,
+        tls,
+    })
+}
+
+/// Says which zones will not be validated although they have an anchor.
+fn warn_of_unsupported_anchors(resolver: &recursor::Settings) {
+    let algorithms = StandardAlgorithms { accept_sha1: resolver.dnssec.accept_sha1 };
+    for zone in resolver.trust_anchors.unsupported(&algorithms) {
+        warn!(%zone, "the trust anchor is of an unknown algorithm or digest; the zone is not validated");
     }
-    Arc::new(Nobody)
 }
 
 /// Tells the service manager, if there is one.

@@ -9,9 +9,12 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 use super::process::Process;
 use super::{BUCKETS, EXTENDED_ERRORS, Metrics, QTYPES, RCODES, ReloadResult, Shard};
 use crate::cache;
+use crate::list::Reason;
 use crate::pipeline::{DropReason, Lookup, Source};
 use crate::policy::Trigger;
 use crate::query::Transport;
+use crate::recursor::transport::{PROTOCOLS, RESULTS};
+use crate::recursor::{self, Security};
 use crate::rule::Action;
 
 /// The media type of [`Metrics::text`].
@@ -28,10 +31,10 @@ pub struct Readings {
     pub overrides: u64,
     /// How full the cache is.
     pub cache: cache::Statistics,
-    /// Queries to name servers, by protocol and result.
-    pub upstream: Vec<(&'static str, &'static str, u64)>,
-    /// Answers validated, by result.
-    pub validation: Vec<(&'static str, u64)>,
+    /// Queries to name servers, by their places in [`PROTOCOLS`] and [`RESULTS`].
+    pub upstream: [[u64; RESULTS.len()]; PROTOCOLS.len()],
+    /// What the resolver knows.
+    pub resolver: recursor::Statistics,
 }
 
 /// One list, at the moment of a scrape.
@@ -49,9 +52,6 @@ pub struct ListReading {
 
 /// The triggers that rules of today's lists can have; the others get a line when one is counted.
 const COMMON_TRIGGERS: [Trigger; 2] = [Trigger::Qname, Trigger::Cname];
-
-/// The reasons for refused lines that are there from the start; others get a line when one is counted.
-const COMMON_REFUSALS: [&str; 1] = ["syntax"];
 
 impl Metrics {
     /// The page that Prometheus reads, in its text format.
@@ -83,11 +83,9 @@ impl Metrics {
         let mut rejected =
             page.gauge("qalqan_list_rejected_lines", "Lines refused in the list as it is in force, by reason.");
         for list in &readings.lists {
-            for reason in COMMON_REFUSALS.iter().filter(|reason| !list.refused.contains_key(**reason)) {
-                rejected.add(&[("list", &list.name), ("reason", reason)], 0.0);
-            }
-            for (reason, count) in &list.refused {
-                rejected.add(&[("list", &list.name), ("reason", reason)], *count as f64);
+            for reason in Reason::LABELS {
+                let count = list.refused.get(reason).copied().unwrap_or(0);
+                rejected.add(&[("list", &list.name), ("reason", reason)], count as f64);
             }
         }
         page.gauge("qalqan_generation_info", "1 for the generation of the lists that is in force.")
@@ -222,12 +220,22 @@ fn resolver(page: &mut Page, shards: &[std::sync::Arc<Shard>], readings: &Readin
     }
     let mut upstream =
         page.counter("qalqan_upstream_queries_total", "Queries to name servers, by protocol and result.");
-    for (protocol, result, count) in &readings.upstream {
-        upstream.add(&[("proto", protocol), ("result", result)], *count as f64);
+    for (protocol, counts) in PROTOCOLS.iter().zip(&readings.upstream) {
+        for (result, count) in RESULTS.iter().zip(counts) {
+            upstream.add(&[("proto", protocol), ("result", result)], *count as f64);
+        }
     }
     let mut validation = page.counter("qalqan_dnssec_validation_total", "Answers validated, by result.");
-    for (result, count) in &readings.validation {
+    for (result, count) in Security::LABELS.iter().zip(&readings.resolver.validations) {
         validation.add(&[("result", result)], *count as f64);
+    }
+    for (name, help, value) in [
+        ("qalqan_resolver_record_sets", "Sets of records that the resolver knows.", readings.resolver.records),
+        ("qalqan_resolver_record_bytes", "Memory that they take, in bytes.", readings.resolver.record_bytes),
+        ("qalqan_resolver_zones", "Zones whose servers are known.", readings.resolver.zones),
+        ("qalqan_resolver_servers", "Name servers that were asked lately.", readings.resolver.servers),
+    ] {
+        page.gauge(name, help).add(&[], value as f64);
     }
 }
 
