@@ -183,9 +183,12 @@ impl Recorder for Shard {
     fn record(&self, outcome: &Outcome, took: Duration) {
         let (protocol, source) = (outcome.transport as usize, outcome.source as usize);
         bump(&self.requests[protocol][qtype_index(outcome.qtype)], 1);
-        match outcome.dropped {
-            Some(reason) => bump(&self.dropped[reason as usize], 1),
-            None => bump(&self.responses[protocol][source][rcode_index(outcome.rcode)], 1),
+        if let Some(reason) = outcome.dropped {
+            bump(&self.dropped[reason as usize], 1);
+        }
+        // Who is turned away for want of room is told so; all others that are dropped hear nothing.
+        if matches!(outcome.dropped, None | Some(DropReason::Overload)) {
+            bump(&self.responses[protocol][source][rcode_index(outcome.rcode)], 1);
         }
         self.durations[source].observe(took);
         if outcome.lookup != Lookup::None {

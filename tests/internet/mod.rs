@@ -1,0 +1,259 @@
+//! A small internet on loopback: name servers for a root, `kz`, `com` and what lies below, signed and unsigned.
+//!
+//! Every server has an address of its own in 127.1.0.0/24 as far as the zones
+//! say, and really listens on a port that the system picked; the resolver is
+//! told of that by `resolver.port-map`.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_proto::dnssec::crypto::EcdsaSigningKey;
+use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS};
+use hickory_proto::dnssec::{Algorithm, DigestType, DnssecSigner, SigningKey};
+use hickory_proto::rr::{Name, RData, Record};
+use hickory_proto::serialize::txt::Parser;
+use hickory_server::Server;
+use hickory_server::dnssec::NxProofKind;
+use hickory_server::net::runtime::TokioRuntimeProvider;
+use hickory_server::store::in_memory::InMemoryZoneHandler;
+use hickory_server::zone_handler::{AxfrPolicy, Catalog, ZoneHandler, ZoneType};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::runtime::Runtime;
+
+type Zone = InMemoryZoneHandler<TokioRuntimeProvider>;
+
+/// How the names of a zone are denied.
+#[derive(Clone, Copy, PartialEq)]
+enum Signed {
+    No,
+    Nsec,
+    Nsec3,
+}
+
+/// A zone before it is served.
+struct Plan {
+    origin: &'static str,
+    server: u8,
+    signed: Signed,
+    /// The parent's DS is of another key: everything below is bogus.
+    betrayed: bool,
+    records: &'static str,
+}
+
+/// From the leaves to the root, so that a parent can be given the DS records of its children.
+const ZONES: [Plan; 8] = [
+    Plan {
+        origin: "example.kz.",
+        server: 4,
+        signed: Signed::Nsec3,
+        betrayed: false,
+        records: "
+            @ 300 IN NS ns1
+            ns1 300 IN A 127.1.0.4
+            www 300 IN A 192.0.2.10
+            www 300 IN AAAA 2001:db8::10
+            big 300 IN TXT \"a\" \"b\"
+            ",
+    },
+    Plan {
+        origin: "betrayed.kz.",
+        server: 4,
+        signed: Signed::Nsec,
+        betrayed: true,
+        records: "
+            @ 300 IN NS ns1
+            ns1 300 IN A 127.1.0.4
+            www 300 IN A 192.0.2.66
+            ",
+    },
+    Plan {
+        origin: "plain.kz.",
+        server: 4,
+        signed: Signed::No,
+        betrayed: false,
+        records: "
+            @ 300 IN NS ns1
+            ns1 300 IN A 127.1.0.4
+            www 300 IN A 192.0.2.20
+            ",
+    },
+    Plan {
+        origin: "example.com.",
+        server: 5,
+        signed: Signed::No,
+        betrayed: false,
+        records: "
+            @ 300 IN NS ns1
+            ns1 300 IN A 127.1.0.5
+            @ 300 IN A 192.0.2.30
+            www 300 IN CNAME example.com.
+            shop 300 IN CNAME tracker.example.com.
+            tracker 300 IN A 192.0.2.31
+            * 300 IN A 192.0.2.32
+            ",
+    },
+    Plan {
+        origin: "gov.kz.",
+        server: 4,
+        signed: Signed::Nsec,
+        betrayed: false,
+        records: "
+            @ 300 IN NS ns1
+            ns1 300 IN A 127.1.0.4
+            www 300 IN A 192.0.2.40
+            ",
+    },
+    Plan {
+        origin: "kz.",
+        server: 2,
+        signed: Signed::Nsec3,
+        betrayed: false,
+        records: "
+            @ 3600 IN NS ns.nic
+            ns.nic 3600 IN A 127.1.0.2
+            example 3600 IN NS ns1.example
+            ns1.example 3600 IN A 127.1.0.4
+            betrayed 3600 IN NS ns1.betrayed
+            ns1.betrayed 3600 IN A 127.1.0.4
+            plain 3600 IN NS ns1.plain
+            ns1.plain 3600 IN A 127.1.0.4
+            gov 3600 IN NS ns1.gov
+            ns1.gov 3600 IN A 127.1.0.4
+            ",
+    },
+    Plan {
+        origin: "com.",
+        server: 3,
+        signed: Signed::Nsec,
+        betrayed: false,
+        records: "
+            @ 3600 IN NS ns.nic
+            ns.nic 3600 IN A 127.1.0.3
+            example 3600 IN NS ns1.example
+            ns1.example 3600 IN A 127.1.0.5
+            ",
+    },
+    Plan {
+        origin: ".",
+        server: 1,
+        signed: Signed::Nsec,
+        betrayed: false,
+        records: "
+            @ 86400 IN NS a.root-servers.net.
+            a.root-servers.net. 86400 IN A 127.1.0.1
+            kz. 86400 IN NS ns.nic.kz.
+            ns.nic.kz. 86400 IN A 127.1.0.2
+            com. 86400 IN NS ns.nic.com.
+            ns.nic.com. 86400 IN A 127.1.0.3
+            ",
+    },
+];
+
+/// The name servers, which answer until this is dropped.
+pub struct Internet {
+    /// The address that a zone has for a server, and the one where it is.
+    pub ports: BTreeMap<SocketAddr, SocketAddr>,
+    /// The root's DS, as a master file has it.
+    pub trust_anchor: String,
+    _runtime: Runtime,
+}
+
+impl Internet {
+    /// Signs the zones and starts their servers.
+    pub fn start() -> Self {
+        let (catalogs, trust_anchor) = sign_all();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let ports = runtime.block_on(async {
+            let mut ports = BTreeMap::new();
+            for (server, catalog) in catalogs {
+                let address = SocketAddr::from((Ipv4Addr::new(127, 1, 0, server), 53));
+                ports.insert(address, serve(catalog).await);
+            }
+            ports
+        });
+        Self { ports, trust_anchor, _runtime: runtime }
+    }
+
+    /// The `[resolver]` table that makes a resolver live in this internet; `folder` gets the files it names.
+    pub fn resolver_table(&self, folder: &std::path::Path) -> String {
+        std::fs::write(folder.join("root.hints"), ". 3600 IN NS a.root-servers.net.\na.root-servers.net. 3600 IN A 127.1.0.1\n").unwrap();
+        std::fs::write(folder.join("root.key"), &self.trust_anchor).unwrap();
+        let ports: Vec<String> = self.ports.iter().map(|(from, to)| format!("\"{from}\" = \"{to}\"")).collect();
+        format!(
+            "[resolver]\nroot-hints = \"root.hints\"\ntrust-anchors = [\"root.key\"]\nallow-upstream = [\"127.1.0.0/24\"]\nport-map = {{ {} }}\n",
+            ports.join(", ")
+        )
+    }
+
+    /// Where the server of a zone really is; to forward to, or to ask directly.
+    pub fn server(&self, last_octet: u8) -> SocketAddr {
+        self.ports[&SocketAddr::from((Ipv4Addr::new(127, 1, 0, last_octet), 53))]
+    }
+}
+
+/// The catalogs by server, and the DS of the root.
+fn sign_all() -> (BTreeMap<u8, Catalog>, String) {
+    let mut catalogs: BTreeMap<u8, Catalog> = BTreeMap::new();
+    let mut delegations: Vec<(Name, DS)> = Vec::new();
+    for plan in ZONES {
+        let origin = Name::from_ascii(plan.origin).unwrap();
+        let soa = format!("@ 300 IN SOA ns. hostmaster. 1 3600 600 86400 60\n{}", plan.records);
+        let (_, sets) = Parser::new(soa, None, Some(origin.clone())).parse().unwrap();
+        let proof = match plan.signed {
+            Signed::No => None,
+            Signed::Nsec => Some(NxProofKind::Nsec),
+            Signed::Nsec3 => Some(NxProofKind::Nsec3 {
+                algorithm: Default::default(),
+                salt: Arc::from([]),
+                iterations: 0,
+                opt_out: false,
+            }),
+        };
+        let mut zone = Zone::new(origin.clone(), sets, ZoneType::Primary, AxfrPolicy::Deny, proof).unwrap();
+        for (child, ds) in delegations.iter().filter(|(child, _)| child.base_name() == origin) {
+            let data = RData::DNSSEC(DNSSECRData::DS(ds.clone()));
+            zone.upsert_mut(Record::from_rdata(child.clone(), 3600, data), 1);
+        }
+        if plan.signed != Signed::No {
+            let (signer, ds) = key(&origin);
+            let ds = if plan.betrayed { key(&origin).1 } else { ds };
+            zone.add_zone_signing_key_mut(signer).unwrap();
+            zone.secure_zone_mut().unwrap();
+            delegations.push((origin.clone(), ds));
+        }
+        let handler: Arc<dyn ZoneHandler> = Arc::new(zone);
+        catalogs.entry(plan.server).or_insert_with(Catalog::new).upsert(origin.into(), vec![handler]);
+    }
+    let (_, ds) = delegations.into_iter().find(|(zone, _)| zone.is_root()).unwrap();
+    (catalogs, format!(". 3600 IN DS {ds}\n"))
+}
+
+/// A fresh key for a zone, and the DS that the parent has of it.
+fn key(zone: &Name) -> (DnssecSigner, DS) {
+    let algorithm = Algorithm::ECDSAP256SHA256;
+    let pkcs8 = EcdsaSigningKey::generate_pkcs8(algorithm).unwrap();
+    let key = EcdsaSigningKey::from_pkcs8(&pkcs8, algorithm).unwrap();
+    let public = key.to_public_key().unwrap();
+    let dnskey = DNSKEY::from_key(&public);
+    let ds = DS::from_key(&public, zone, DigestType::SHA256).unwrap();
+    (DnssecSigner::new(dnskey, Box::new(key), zone.clone(), Duration::from_secs(86_400)), ds)
+}
+
+/// Serves a catalog over UDP and TCP on one free port.
+async fn serve(catalog: Catalog) -> SocketAddr {
+    let (udp, tcp) = loop {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        // Somebody may have the port for TCP; then another one does as well.
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+            break (udp, tcp);
+        }
+    };
+    let address = udp.local_addr().unwrap();
+    let mut server = Server::new(catalog);
+    server.register_socket(udp);
+    server.register_listener(tcp, Duration::from_secs(5), 64);
+    tokio::spawn(async move { server.block_until_done().await });
+    address
+}

@@ -1,0 +1,242 @@
+//! The built binary, started in a folder of its own on ports that the system picks, and ways to talk to it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
+use hickory_proto::rr::{Name, RecordType};
+use tempfile::TempDir;
+
+/// How long anything may take before a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A folder with a configuration and its lists.
+pub struct Home {
+    folder: TempDir,
+}
+
+impl Home {
+    /// A folder with `qalqan.toml`: listeners on free ports and state in the folder, then `config`.
+    pub fn new(config: &str) -> Self {
+        let home = Self { folder: tempfile::tempdir().unwrap() };
+        home.configure(config);
+        home
+    }
+
+    /// Writes the configuration anew.
+    pub fn configure(&self, config: &str) {
+        let text = format!(
+            "[server]\nlisten = [\"127.0.0.1:0\"]\nstate-dir = \"state\"\nworkers = 2\nwatch = 0\n[control]\nlisten = \"127.0.0.1:0\"\n{config}"
+        );
+        self.write("qalqan.toml", &text);
+    }
+
+    /// Writes a file whole, as an editor or a download does.
+    pub fn write(&self, name: &str, text: &str) {
+        let fresh = self.path("fresh");
+        std::fs::write(&fresh, text).unwrap();
+        std::fs::rename(fresh, self.path(name)).unwrap();
+    }
+
+    /// A file in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A command of the binary with this configuration.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qalqan"));
+        command.args(args).arg("--config").arg(self.path("qalqan.toml")).env_remove("XDG_STATE_HOME");
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Starts the server and waits until it says that it is ready.
+    pub fn serve(&self) -> Server {
+        self.serve_with(&[])
+    }
+
+    /// The same with more words on the command line.
+    pub fn serve_with(&self, args: &[&str]) -> Server {
+        let args: Vec<&str> = ["serve"].into_iter().chain(args.iter().copied()).collect();
+        Server::start(self.command(&args))
+    }
+}
+
+/// A running server; ended when it is dropped.
+pub struct Server {
+    child: Child,
+    /// Where it answers, over UDP and TCP.
+    pub dns: SocketAddr,
+    /// Where metrics and the API are.
+    pub control: SocketAddr,
+}
+
+impl Server {
+    /// Starts `command` and waits for the line that says ready.
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [ready, dns, control_word, control] = words[..] else {
+            let status = child.wait();
+            panic!("it says {line:?} and ends with {status:?}");
+        };
+        assert_eq!((ready, control_word), ("ready", "control"), "{line}");
+        Self { dns: dns.parse().unwrap(), control: control.parse().unwrap(), child }
+    }
+
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the process to end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => return status,
+                None => assert!(start.elapsed() < PATIENCE, "the server does not end"),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Asks over UDP, with EDNS.
+    pub fn ask(&self, name: &str, rtype: RecordType) -> Message {
+        ask(self.dns, &query(name, rtype)).unwrap_or_else(|| panic!("no answer for {name} {rtype}"))
+    }
+
+    /// Asks over a TCP connection of its own.
+    pub fn ask_tcp(&self, name: &str, rtype: RecordType) -> Message {
+        let mut stream = TcpStream::connect(self.dns).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        send_framed(&mut stream, &query(name, rtype).to_vec().unwrap());
+        read_framed(&mut stream).expect("an answer over TCP")
+    }
+
+    /// The page at `path` of the control listener, with its status.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        self.http(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.control))
+    }
+
+    /// Sends a request as it stands, and reads the reply to its end.
+    pub fn http(&self, request: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.control).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        let status = reply.split_whitespace().nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+        let body = reply.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned();
+        (status, body)
+    }
+
+    /// The value of one line of the metrics.
+    pub fn metric(&self, line: &str) -> f64 {
+        let (_, page) = self.get("/metrics");
+        let found = page.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok());
+        found.unwrap_or_else(|| panic!("{line} is not in\n{page}"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A query with RD and EDNS.
+pub fn query(name: &str, rtype: RecordType) -> Message {
+    let mut message = Message::new(rand::random(), MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(Name::from_ascii(name).unwrap(), rtype));
+    let mut edns = Edns::new();
+    edns.set_max_payload(1232);
+    message.set_edns(edns);
+    message
+}
+
+/// Sends one datagram and waits for the reply; `None` when there is none within the time that blocked queries have.
+pub fn ask(server: SocketAddr, query: &Message) -> Option<Message> {
+    exchange(server, &query.to_vec().unwrap(), PATIENCE).map(|reply| Message::from_vec(&reply).unwrap())
+}
+
+/// Sends bytes and waits for bytes.
+pub fn exchange(server: SocketAddr, bytes: &[u8], patience: Duration) -> Option<Vec<u8>> {
+    let socket = UdpSocket::bind((server.ip(), 0).to_owned()).ok().or_else(|| UdpSocket::bind("127.0.0.1:0").ok())?;
+    socket.set_read_timeout(Some(patience)).unwrap();
+    socket.send_to(bytes, server).unwrap();
+    let mut buffer = vec![0; 65_535];
+    let (len, _) = socket.recv_from(&mut buffer).ok()?;
+    buffer.truncate(len);
+    Some(buffer)
+}
+
+/// Sends a message with its length before it (RFC 1035, section 4.2.2).
+pub fn send_framed(stream: &mut TcpStream, message: &[u8]) {
+    let mut framed = u16::try_from(message.len()).unwrap().to_be_bytes().to_vec();
+    framed.extend_from_slice(message);
+    stream.write_all(&framed).unwrap();
+}
+
+/// Reads a message with its length before it; `None` when the connection is closed.
+pub fn read_framed(stream: &mut TcpStream) -> Option<Message> {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).ok()?;
+    let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut message).ok()?;
+    Some(Message::from_vec(&message).unwrap())
+}
+
+/// The data of the answers of one type, as text.
+pub fn data(message: &Message, rtype: RecordType) -> Vec<String> {
+    message.answers.iter().filter(|record| record.record_type() == rtype).map(|record| record.data.to_string()).collect()
+}
+
+/// The response code.
+pub fn rcode(message: &Message) -> ResponseCode {
+    message.metadata.response_code
+}
+
+/// The Extended DNS Error of a reply: its code and its text (RFC 8914).
+pub fn ede(message: &Message) -> Option<(u16, String)> {
+    match message.edns.as_ref()?.option(EdnsCode::from(15))? {
+        EdnsOption::Unknown(_, bytes) => {
+            let code = u16::from_be_bytes([*bytes.first()?, *bytes.get(1)?]);
+            Some((code, String::from_utf8_lossy(&bytes[2..]).into_owned()))
+        }
+        _ => None,
+    }
+}
+
+/// Tries until it is so, or time is over.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "it does not come about: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
