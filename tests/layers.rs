@@ -118,7 +118,11 @@ fn every_file_of_the_library_is_on_the_map() {
     for entry in fs::read_dir("src").unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        assert!(["lib", "main"].contains(&&*name) || map.contains_key(&name), "{} is not in src/lib.rs", path.display());
+        assert!(
+            ["lib", "main"].contains(&&*name) || map.contains_key(&name),
+            "{} is not in src/lib.rs",
+            path.display()
+        );
     }
 }
 

@@ -159,7 +159,8 @@ fn traffic(page: &mut Page, shards: &[std::sync::Arc<Shard>]) {
         let nanoseconds = sum(&|shard| &shard.durations[s].nanoseconds);
         durations.add_histogram(&[("source", source)], &buckets, nanoseconds as f64 / 1e9);
     }
-    let mut dropped = page.counter("qalqan_dropped_total", "Queries that got no reply, or were turned away (overload), by reason.");
+    let mut dropped =
+        page.counter("qalqan_dropped_total", "Queries that got no reply, or were turned away (overload), by reason.");
     for (d, reason) in DropReason::LABELS.iter().enumerate() {
         dropped.add(&[("reason", reason)], sum(&|shard| &shard.dropped[d]) as f64);
     }
