@@ -93,7 +93,7 @@ fn dependencies_point_down_the_map() {
     let map = map();
     let mut graph: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for module in map.keys() {
-        let used = files(module).iter().flat_map(|file| uses(&code(file))).filter(|used| map.contains_key(used));
+        let used = files(module).into_iter().flat_map(|file| uses(&code(&file))).filter(|used| map.contains_key(used));
         graph.insert(module, used.filter(|used| used != module).collect());
     }
 

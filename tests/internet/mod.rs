@@ -152,17 +152,17 @@ const ZONES: [Plan; 8] = [
 ];
 
 /// The name servers, which answer until this is dropped.
-pub struct Internet {
+pub(crate) struct Internet {
     /// The address that a zone has for a server, and the one where it is.
-    pub ports: BTreeMap<SocketAddr, SocketAddr>,
+    pub(crate) ports: BTreeMap<SocketAddr, SocketAddr>,
     /// The root's DS, as a master file has it.
-    pub trust_anchor: String,
+    pub(crate) trust_anchor: String,
     _runtime: Runtime,
 }
 
 impl Internet {
     /// Signs the zones and starts their servers.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let (catalogs, trust_anchor) = sign_all();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let ports = runtime.block_on(async {
@@ -177,19 +177,18 @@ impl Internet {
     }
 
     /// The `[resolver]` table that makes a resolver live in this internet; `folder` gets the files it names.
-    pub fn resolver_table(&self, folder: &std::path::Path) -> String {
-        std::fs::write(folder.join("root.hints"), ". 3600 IN NS a.root-servers.net.\na.root-servers.net. 3600 IN A 127.1.0.1\n").unwrap();
+    pub(crate) fn resolver_table(&self, folder: &std::path::Path) -> String {
+        std::fs::write(
+            folder.join("root.hints"),
+            ". 3600 IN NS a.root-servers.net.\na.root-servers.net. 3600 IN A 127.1.0.1\n",
+        )
+        .unwrap();
         std::fs::write(folder.join("root.key"), &self.trust_anchor).unwrap();
         let ports: Vec<String> = self.ports.iter().map(|(from, to)| format!("\"{from}\" = \"{to}\"")).collect();
         format!(
             "[resolver]\nroot-hints = \"root.hints\"\ntrust-anchors = [\"root.key\"]\nallow-upstream = [\"127.1.0.0/24\"]\nport-map = {{ {} }}\n",
             ports.join(", ")
         )
-    }
-
-    /// Where the server of a zone really is; to forward to, or to ask directly.
-    pub fn server(&self, last_octet: u8) -> SocketAddr {
-        self.ports[&SocketAddr::from((Ipv4Addr::new(127, 1, 0, last_octet), 53))]
     }
 }
 

@@ -1,7 +1,7 @@
 //! The built binary, started in a folder of its own on ports that the system picks, and ways to talk to it.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -12,23 +12,23 @@ use hickory_proto::rr::{Name, RecordType};
 use tempfile::TempDir;
 
 /// How long anything may take before a test fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A folder with a configuration and its lists.
-pub struct Home {
+pub(crate) struct Home {
     folder: TempDir,
 }
 
 impl Home {
     /// A folder with `qalqan.toml`: listeners on free ports and state in the folder, then `config`.
-    pub fn new(config: &str) -> Self {
+    pub(crate) fn new(config: &str) -> Self {
         let home = Self { folder: tempfile::tempdir().unwrap() };
         home.configure(config);
         home
     }
 
     /// Writes the configuration anew.
-    pub fn configure(&self, config: &str) {
+    pub(crate) fn configure(&self, config: &str) {
         let text = format!(
             "[server]\nlisten = [\"127.0.0.1:0\"]\nstate-dir = \"state\"\nworkers = 2\nwatch = 0\n[control]\nlisten = \"127.0.0.1:0\"\n{config}"
         );
@@ -36,58 +36,58 @@ impl Home {
     }
 
     /// Writes a file whole, as an editor or a download does.
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let fresh = self.path("fresh");
         std::fs::write(&fresh, text).unwrap();
         std::fs::rename(fresh, self.path(name)).unwrap();
     }
 
     /// A file in the folder.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// The folder.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     /// A command of the binary with this configuration.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qalqan"));
         command.args(args).arg("--config").arg(self.path("qalqan.toml")).env_remove("XDG_STATE_HOME");
         command
     }
 
     /// Runs a command to its end.
-    pub fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
 
     /// Starts the server and waits until it says that it is ready.
-    pub fn serve(&self) -> Server {
+    pub(crate) fn serve(&self) -> Server {
         self.serve_with(&[])
     }
 
     /// The same with more words on the command line.
-    pub fn serve_with(&self, args: &[&str]) -> Server {
+    pub(crate) fn serve_with(&self, args: &[&str]) -> Server {
         let args: Vec<&str> = ["serve"].into_iter().chain(args.iter().copied()).collect();
         Server::start(self.command(&args))
     }
 }
 
 /// A running server; ended when it is dropped.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     /// Where it answers, over UDP and TCP.
-    pub dns: SocketAddr,
+    pub(crate) dns: SocketAddr,
     /// Where metrics and the API are.
-    pub control: SocketAddr,
+    pub(crate) control: SocketAddr,
 }
 
 impl Server {
     /// Starts `command` and waits for the line that says ready.
-    pub fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
@@ -100,19 +100,14 @@ impl Server {
         Self { dns: dns.parse().unwrap(), control: control.parse().unwrap(), child }
     }
 
-    /// The process.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Sends a signal by its name.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
     /// Waits for the process to end.
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
             match self.child.try_wait().unwrap() {
@@ -124,12 +119,12 @@ impl Server {
     }
 
     /// Asks over UDP, with EDNS.
-    pub fn ask(&self, name: &str, rtype: RecordType) -> Message {
+    pub(crate) fn ask(&self, name: &str, rtype: RecordType) -> Message {
         ask(self.dns, &query(name, rtype)).unwrap_or_else(|| panic!("no answer for {name} {rtype}"))
     }
 
     /// Asks over a TCP connection of its own.
-    pub fn ask_tcp(&self, name: &str, rtype: RecordType) -> Message {
+    pub(crate) fn ask_tcp(&self, name: &str, rtype: RecordType) -> Message {
         let mut stream = TcpStream::connect(self.dns).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         send_framed(&mut stream, &query(name, rtype).to_vec().unwrap());
@@ -137,12 +132,12 @@ impl Server {
     }
 
     /// The page at `path` of the control listener, with its status.
-    pub fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
         self.http(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.control))
     }
 
     /// Sends a request as it stands, and reads the reply to its end.
-    pub fn http(&self, request: &str) -> (u16, String) {
+    pub(crate) fn http(&self, request: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.control).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
@@ -154,7 +149,7 @@ impl Server {
     }
 
     /// The value of one line of the metrics.
-    pub fn metric(&self, line: &str) -> f64 {
+    pub(crate) fn metric(&self, line: &str) -> f64 {
         let (_, page) = self.get("/metrics");
         let found = page.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok());
         found.unwrap_or_else(|| panic!("{line} is not in\n{page}"))
@@ -169,7 +164,7 @@ impl Drop for Server {
 }
 
 /// A query with RD and EDNS.
-pub fn query(name: &str, rtype: RecordType) -> Message {
+pub(crate) fn query(name: &str, rtype: RecordType) -> Message {
     let mut message = Message::new(rand::random(), MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
     message.add_query(Query::query(Name::from_ascii(name).unwrap(), rtype));
@@ -180,13 +175,13 @@ pub fn query(name: &str, rtype: RecordType) -> Message {
 }
 
 /// Sends one datagram and waits for the reply; `None` when there is none within the time that blocked queries have.
-pub fn ask(server: SocketAddr, query: &Message) -> Option<Message> {
+pub(crate) fn ask(server: SocketAddr, query: &Message) -> Option<Message> {
     exchange(server, &query.to_vec().unwrap(), PATIENCE).map(|reply| Message::from_vec(&reply).unwrap())
 }
 
 /// Sends bytes and waits for bytes.
-pub fn exchange(server: SocketAddr, bytes: &[u8], patience: Duration) -> Option<Vec<u8>> {
-    let socket = UdpSocket::bind((server.ip(), 0).to_owned()).ok().or_else(|| UdpSocket::bind("127.0.0.1:0").ok())?;
+pub(crate) fn exchange(server: SocketAddr, bytes: &[u8], patience: Duration) -> Option<Vec<u8>> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.set_read_timeout(Some(patience)).unwrap();
     socket.send_to(bytes, server).unwrap();
     let mut buffer = vec![0; 65_535];
@@ -196,14 +191,14 @@ pub fn exchange(server: SocketAddr, bytes: &[u8], patience: Duration) -> Option<
 }
 
 /// Sends a message with its length before it (RFC 1035, section 4.2.2).
-pub fn send_framed(stream: &mut TcpStream, message: &[u8]) {
+pub(crate) fn send_framed(stream: &mut TcpStream, message: &[u8]) {
     let mut framed = u16::try_from(message.len()).unwrap().to_be_bytes().to_vec();
     framed.extend_from_slice(message);
     stream.write_all(&framed).unwrap();
 }
 
 /// Reads a message with its length before it; `None` when the connection is closed.
-pub fn read_framed(stream: &mut TcpStream) -> Option<Message> {
+pub(crate) fn read_framed(stream: &mut TcpStream) -> Option<Message> {
     let mut length = [0; 2];
     stream.read_exact(&mut length).ok()?;
     let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
@@ -212,17 +207,22 @@ pub fn read_framed(stream: &mut TcpStream) -> Option<Message> {
 }
 
 /// The data of the answers of one type, as text.
-pub fn data(message: &Message, rtype: RecordType) -> Vec<String> {
-    message.answers.iter().filter(|record| record.record_type() == rtype).map(|record| record.data.to_string()).collect()
+pub(crate) fn data(message: &Message, rtype: RecordType) -> Vec<String> {
+    message
+        .answers
+        .iter()
+        .filter(|record| record.record_type() == rtype)
+        .map(|record| record.data.to_string())
+        .collect()
 }
 
 /// The response code.
-pub fn rcode(message: &Message) -> ResponseCode {
+pub(crate) fn rcode(message: &Message) -> ResponseCode {
     message.metadata.response_code
 }
 
 /// The Extended DNS Error of a reply: its code and its text (RFC 8914).
-pub fn ede(message: &Message) -> Option<(u16, String)> {
+pub(crate) fn ede(message: &Message) -> Option<(u16, String)> {
     match message.edns.as_ref()?.option(EdnsCode::from(15))? {
         EdnsOption::Unknown(_, bytes) => {
             let code = u16::from_be_bytes([*bytes.first()?, *bytes.get(1)?]);
@@ -233,7 +233,7 @@ pub fn ede(message: &Message) -> Option<(u16, String)> {
 }
 
 /// Tries until it is so, or time is over.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < PATIENCE, "it does not come about: {what}");
