@@ -274,3 +274,235 @@ impl std::hash::Hasher for AsItIs {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::testing::{address, failure, resolution, set, wire_name};
+    use crate::query::Rcode;
+    use crate::wire::HEADER_LEN;
+    use proptest::prelude::*;
+
+    fn at(seconds: u64) -> Now {
+        Now { elapsed: Duration::from_secs(seconds), wall: seconds }
+    }
+
+    fn question(name: &str) -> Question {
+        Question::new(&name.parse::<crate::name::DomainName>().unwrap(), RecordType::A)
+    }
+
+    /// What a look-up finds: nothing, what is fresh, or what is stale.
+    fn state(cache: &Cache, question: &Question, now: Now) -> &'static str {
+        match cache.find(Key::from(question), now) {
+            Some(Found::Fresh { .. }) => "fresh",
+            Some(Found::Stale(_)) => "stale",
+            None => "none",
+        }
+    }
+
+    fn keep(cache: &Cache, question: &Question, resolution: &Resolution, now: Now) -> Arc<Entry> {
+        cache.keep(Key::from(question), resolution, now).unwrap()
+    }
+
+    /// The TTLs that an entry is sent out with.
+    fn ttls(entry: &Entry, question: &Question, lifetime: Lifetime) -> Vec<u32> {
+        let mut reply = vec![0; HEADER_LEN];
+        reply.extend(question.name.as_wire());
+        reply.extend([0, 1, 0, 1]);
+        entry.write_records(&mut reply, lifetime);
+        let header = crate::wire::Header { id: 0, flags: 0, counts: entry.counts() };
+        crate::wire::records(&reply, header).map(|record| record.unwrap().ttl).collect()
+    }
+
+    #[test]
+    fn an_answer_is_fresh_for_its_ttl_then_stale_for_a_while_then_gone() {
+        let stale = Stale { window: Duration::from_secs(1000), ..Stale::default() };
+        let cache = Cache::new(Settings { stale, ..Settings::default() });
+        let question = question("www.example.kz");
+        keep(&cache, &question, &address(&question), at(50));
+        for (seconds, expected) in
+            [(50, "fresh"), (349, "fresh"), (350, "stale"), (1349, "stale"), (1350, "none"), (9999, "none")]
+        {
+            assert_eq!(state(&cache, &question, at(seconds)), expected, "at {seconds} s");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_for_its_own_question_only() {
+        let cache = Cache::new(Settings::default());
+        let asked = question("www.example.kz");
+        keep(&cache, &asked, &address(&asked), at(0));
+        for other in [
+            question("example.kz"),
+            question("ww.example.kz"),
+            Question { qtype: RecordType::AAAA, ..asked.clone() },
+            Question { dnssec_ok: true, ..asked.clone() },
+            Question { checking_disabled: true, ..asked.clone() },
+        ] {
+            assert_eq!(state(&cache, &other, at(0)), "none", "{other:?}");
+        }
+    }
+
+    #[test]
+    fn ttls_count_down_within_their_limits() {
+        let cache = Cache::new(Settings { min_ttl: 60, max_ttl: 3600, ..Settings::default() });
+        let question = question("www.example.kz");
+        let mut sets = [10, 300, 90_000].map(|ttl| crate::recursor::message::RrSet {
+            ttl,
+            ..set(&format!("t{ttl}.example.kz"), RecordType::A, &[192, 0, 2, 1])
+        });
+        sets[0].name = question.name.clone();
+        let entry = keep(&cache, &question, &resolution(&question, Rcode::NOERROR, &sets), at(0));
+        assert_eq!(ttls(&entry, &question, Lifetime::After(0)), [60, 300, 3600]);
+        assert_eq!(ttls(&entry, &question, Lifetime::After(59)), [1, 241, 3541]);
+        assert_eq!(ttls(&entry, &question, Lifetime::After(100)), [0, 200, 3500]);
+        assert_eq!(ttls(&entry, &question, Lifetime::Stale(30)), [30, 30, 30]);
+        assert_eq!(state(&cache, &question, at(59)), "fresh", "the least TTL is the answer's");
+        assert_eq!(state(&cache, &question, at(60)), "stale");
+    }
+
+    #[test]
+    fn what_may_not_be_reused_is_not_kept() {
+        let cache = Cache::new(Settings::default());
+        let question = question("www.example.kz");
+        keep(&cache, &question, &Resolution { ttl: 0, ..address(&question) }, at(0));
+        assert_eq!(state(&cache, &question, at(0)), "none");
+        assert_eq!(cache.statistics().entries, 0);
+    }
+
+    #[test]
+    fn a_failure_leaves_an_answer_in_its_place_and_rests_for_a_while() {
+        let cache = Cache::new(Settings::default());
+        let question = question("www.example.kz");
+        keep(&cache, &question, &address(&question), at(0));
+        let failed = keep(&cache, &question, &failure(&question), at(400));
+        assert!(!failed.is_answer());
+        let Some(Found::Stale(entry)) = cache.find(Key::from(&question), at(400)) else { panic!("not stale") };
+        assert!(entry.is_answer());
+        assert!(entry.has_failed_lately(at(429)));
+        assert!(!entry.has_failed_lately(at(430)));
+
+        let bogus = Resolution { security: Security::Bogus, ..failure(&question) };
+        keep(&cache, &question, &bogus, at(440));
+        let Some(Found::Fresh { entry, .. }) = cache.find(Key::from(&question), at(440)) else { panic!("not fresh") };
+        assert_eq!(entry.rcode(), Rcode::SERVFAIL, "what is bogus takes the place of what was good");
+    }
+
+    #[test]
+    fn repeated_failures_are_kept_for_longer_and_longer() {
+        let cache = Cache::new(Settings::default());
+        let question = question("www.example.kz");
+        let mut now = 0;
+        let lives: Vec<u64> = (0..9)
+            .map(|_| {
+                keep(&cache, &question, &failure(&question), at(now));
+                let from = now;
+                while state(&cache, &question, at(now)) == "fresh" {
+                    now += 1;
+                }
+                now - from
+            })
+            .collect();
+        assert_eq!(lives, [5, 5, 10, 20, 40, 80, 160, 300, 300]);
+        assert_eq!(state(&cache, &question, at(now)), "none", "a failure is never stale");
+
+        keep(&cache, &question, &failure(&question), at(now + 10_000));
+        assert_eq!(state(&cache, &question, at(now + 10_005)), "none", "long ago is forgotten");
+    }
+
+    #[test]
+    fn in_its_last_tenth_an_answer_wants_to_be_asked_for_again_once() {
+        let cache = Cache::new(Settings::default());
+        let question = question("www.example.kz");
+        keep(&cache, &question, &address(&question), at(0));
+        let wants_refresh = |seconds| match cache.find(Key::from(&question), at(seconds)) {
+            Some(Found::Fresh { wants_refresh, .. }) => wants_refresh,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([269, 270, 271, 299].map(wants_refresh), [false, true, false, false]);
+        keep(&cache, &question, &address(&question), at(280));
+        assert_eq!([300, 549, 550, 551].map(wants_refresh), [false, false, true, false], "the next has its own");
+        keep(&cache, &question, &failure(&question), at(560));
+        assert_eq!(state(&cache, &question, at(560)), "fresh", "a failure does not displace what is good");
+    }
+
+    #[test]
+    fn a_flush_takes_a_name_or_all_below_it() {
+        let cache = Cache::new(Settings::default());
+        for name in ["example.kz", "www.example.kz", "a.b.example.kz", "badexample.kz", "kz"] {
+            let asked = question(name);
+            keep(&cache, &asked, &address(&asked), at(0));
+            let asked = Question { checking_disabled: true, ..asked };
+            keep(&cache, &asked, &address(&asked), at(0));
+        }
+        let name: crate::name::DomainName = "example.kz".parse().unwrap();
+        assert_eq!(cache.flush(&name, false), 2);
+        assert_eq!(state(&cache, &question("example.kz"), at(0)), "none");
+        assert_eq!(state(&cache, &question("www.example.kz"), at(0)), "fresh");
+        assert_eq!(cache.flush(&name, true), 4);
+        assert_eq!(state(&cache, &question("badexample.kz"), at(0)), "fresh");
+        assert_eq!(cache.statistics().entries, 4);
+    }
+
+    #[test]
+    fn a_typical_answer_takes_no_more_than_250_octets() {
+        let cache = Cache::new(Settings::default());
+        let question = question("www.some-example.kz");
+        keep(&cache, &question, &address(&question), at(0));
+        let Statistics { entries, bytes, .. } = cache.statistics();
+        assert_eq!(entries, 1);
+        assert!(bytes <= 250, "{bytes}");
+    }
+
+    #[test]
+    fn a_scan_does_not_wash_out_what_is_asked_for_again() {
+        let max_bytes = 4 << 20;
+        let cache = Cache::new(Settings { max_bytes, ..Settings::default() });
+        let popular: Vec<Question> = (0..1000).map(|i| question(&format!("popular{i}.kz"))).collect();
+        let mut kept = 0;
+        let mut ask = |asked: &Question| {
+            if cache.find(Key::from(asked), at(1)).is_none() {
+                keep(&cache, asked, &address(asked), at(1));
+                kept += 1;
+            }
+        };
+        for _ in 0..3 {
+            popular.iter().for_each(&mut ask);
+        }
+        // Five times what the cache holds, and the popular names once meanwhile.
+        for i in 0..100_000 {
+            ask(&question(&format!("scan{i}.example.kz")));
+            if i == 50_000 {
+                popular.iter().for_each(&mut ask);
+            }
+        }
+        let left = popular.iter().filter(|asked| state(&cache, asked, at(1)) == "fresh").count();
+        assert!(left >= 950, "{left} of 1000 are left");
+        let Statistics { entries, bytes, evictions } = cache.statistics();
+        assert!(bytes <= max_bytes, "{bytes}");
+        assert!(bytes > max_bytes / 2, "{bytes}");
+        assert_eq!(entries + evictions, kept, "nothing is lost unseen");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_kept_or_refused(
+            octets in proptest::collection::vec(any::<u8>(), 0..200),
+            counts in proptest::array::uniform3(0..3u8),
+        ) {
+            let cache = Cache::new(Settings::default());
+            let asked = question("a.kz");
+            let mut message = address(&asked).message;
+            let answered = Resolution { message: octets.clone(), ..address(&asked) };
+            let _ = cache.keep(Key::from(&asked), &answered, at(0));
+            // The same behind a good question.
+            message.truncate(HEADER_LEN + wire_name("a.kz").len() + 4);
+            message.extend(octets);
+            [message[7], message[9], message[11]] = counts;
+            let answered = Resolution { message, ..answered };
+            if let Ok(entry) = cache.keep(Key::from(&asked), &answered, at(0)) {
+                ttls(&entry, &asked, Lifetime::After(5));
+            }
+        }
+    }
+}
