@@ -6,6 +6,8 @@
 
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod world;
 
 use std::sync::Arc;
