@@ -21,6 +21,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
+use crate::query::Rcode;
 use crate::wire::{HEADER_LEN, Header};
 
 use super::BoxFuture;
@@ -279,15 +280,15 @@ async fn ask(stream: &mut dyn Stream, query: &[u8]) -> io::Result<Vec<u8>> {
     Err(io::ErrorKind::InvalidData.into())
 }
 
-/// Whether `reply` belongs to `query`: a response with its identifier and its question, letters' case aside, or none.
-fn answers(query: &[u8], reply: &[u8]) -> bool {
+/// Whether `reply` belongs to `query`: a response with its identifier and its question, letters' case aside; an error
+/// may come without the question.
+pub fn answers(query: &[u8], reply: &[u8]) -> bool {
     let (Ok(asked), Ok(answered)) = (Header::read(query), Header::read(reply)) else { return false };
     if !answered.has(Header::QR) || answered.id != asked.id || answered.opcode() != asked.opcode() {
         return false;
     }
     if answered.counts[0] == 0 {
-        // Some servers answer an error without the question.
-        return true;
+        return answered.rcode() != Rcode::NOERROR;
     }
     let Ok(name_end) = crate::wire::skip_name(query, HEADER_LEN) else { return false };
     let (name, rest) = (HEADER_LEN..name_end, name_end..name_end + 4);

@@ -4,9 +4,8 @@
 //! DNS gives their order no meaning. Three things that a server may add or
 //! leave out without changing what it says are not compared: the payload size
 //! that it offers, extended errors that the scenario does not ask for (RFC
-//! 8914, section 3), and, where a scenario turns Unbound's
-//! `minimal-responses` off, the name servers and their addresses beside a
-//! positive answer.
+//! 8914, section 3), and the name servers and addresses that Unbound puts
+//! beside what was asked for. Ours adds none; if it did, that would be found.
 
 use std::fmt::{self, Write};
 
@@ -107,14 +106,6 @@ pub(crate) fn read_options(data: &[u8]) -> Option<Vec<(u16, Vec<u8>)>> {
     rest.is_empty().then_some(options)
 }
 
-/// How a file's words are to be understood.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Manner {
-    pub(crate) dialect: Dialect,
-    /// The other product adds name servers and addresses to positive answers.
-    pub(crate) full_answers: bool,
-}
-
 /// Compares a message with the one that an entry describes.
 ///
 /// # Errors
@@ -125,9 +116,9 @@ pub(crate) fn compare(
     matches: &Matches,
     received: &Received,
     carrier: Carrier,
-    manner: Manner,
+    dialect: Dialect,
 ) -> Result<(), String> {
-    let unbound = manner.dialect == Dialect::Unbound;
+    let unbound = dialect == Dialect::Unbound;
     let all = matches.all || matches.all_without_edns;
 
     if let Some(transport) = matches.transport.filter(|transport| *transport != carrier) {
@@ -170,24 +161,17 @@ pub(crate) fn compare(
         }
     }
 
-    let positive = !expected.sections[0].is_empty();
-    let trimmed = |section: usize, records: &[Record]| -> Vec<Record> {
-        let mut records: Vec<Record> = records.iter().map(|record| canonical(record, matches.ttl)).collect();
-        if unbound && manner.full_answers && positive {
-            records.retain(|record| !(section == 1 && covers(record, &[RecordType::NS]) || section == 2));
-        }
-        records
-    };
-    for (section, wanted) in
-        [matches.answer || all, matches.authority || all, matches.additional || all].into_iter().enumerate()
-    {
-        if wanted {
+    let canonical =
+        |records: &[Record]| -> Vec<Record> { records.iter().map(|record| canonical(record, matches.ttl)).collect() };
+    for (section, wanted) in [matches.answer, matches.authority, matches.additional].into_iter().enumerate() {
+        if wanted || all {
+            let mut records = canonical(&expected.sections[section]);
+            if unbound {
+                let beside = [&[][..], &[RecordType::NS], &[RecordType::A, RecordType::AAAA]][section];
+                records.retain(|record| !covers(record, beside));
+            }
             let name = ["answer", "authority", "additional"][section];
-            same_records(
-                name,
-                trimmed(section, &expected.sections[section]),
-                trimmed(section, &received.sections[section]),
-            )?;
+            same_records(name, records, canonical(&received.sections[section]))?;
         }
     }
     if matches.answer_types || matches.answer_signatures {
@@ -417,22 +401,21 @@ mod tests {
     use super::super::script::{self, Event};
     use super::*;
 
-    /// Compares the entry's message, as bytes on the wire, with itself after `change`.
-    fn verdict(matches: &str, reply: &str, manner: Manner, change: impl FnOnce(&mut Message)) -> Result<(), String> {
+    /// Compares the entry's message with itself on the wire, without the name servers and after `change`.
+    fn verdict(matches: &str, reply: &str, change: impl FnOnce(&mut Message)) -> Result<(), String> {
         let text = format!(
             "server:\nCONFIG_END\nSCENARIO_BEGIN x\nSTEP 1 CHECK_ANSWER\nENTRY_BEGIN\nMATCH {matches}\nREPLY {reply}\n\
              SECTION QUESTION\nwww.Example. IN A\nSECTION ANSWER\nwww.example. 60 IN A 192.0.2.1\nwww.example. 60 IN A 192.0.2.2\n\
-             SECTION AUTHORITY\nexample. 60 IN NS ns.example.\nENTRY_END\nSCENARIO_END\n"
+             SECTION AUTHORITY\nexample. 60 IN NS ns.example.\nexample. 60 IN SOA a. b. 1 2 3 4 5\nENTRY_END\nSCENARIO_END\n"
         );
         let scenario = script::parse(Path::new("x"), &text).unwrap();
         let Event::CheckAnswer(entry) = &scenario.steps[0].event else { panic!("a check") };
         let mut message = entry.message.clone();
+        message.sections[1].retain(|record| record.rtype != RecordType::NS);
         change(&mut message);
         let received = Received::read(&message.to_wire(0, message.edns(1232))).unwrap();
-        compare(&entry.message, &entry.matches, &received, Carrier::Udp, manner)
+        compare(&entry.message, &entry.matches, &received, Carrier::Udp, Dialect::Unbound)
     }
-
-    const EXACT: Manner = Manner { dialect: Dialect::Unbound, full_answers: false };
 
     #[test]
     fn order_and_case_mean_nothing_and_ttls_only_where_asked() {
@@ -441,47 +424,44 @@ mod tests {
             message.sections[0][0].owner = message.sections[0][0].owner.to_ascii_uppercase();
             message.sections[0][1].ttl = 59;
         };
-        assert_eq!(verdict("all", "QR RD RA NOERROR", EXACT, change), Ok(()));
+        assert_eq!(verdict("all", "QR RD RA NOERROR", change), Ok(()));
         assert_eq!(
-            verdict("all ttl", "QR RD RA NOERROR", EXACT, change),
+            verdict("all ttl", "QR RD RA NOERROR", change),
             Err("answer; missing www.example. 60 IN A 192.0.2.1; unexpected www.example. 59 IN A 192.0.2.1".to_owned())
         );
     }
 
     #[test]
     fn every_difference_that_is_asked_for_is_found() {
-        let full = Manner { full_answers: true, ..EXACT };
-        for (matches, reply, manner, change, verdict_text) in [
-            ("all", "QR AD", EXACT, (|m| m.flags &= !0x20) as fn(&mut Message), "flags: expected [QR AD], found [QR]"),
-            ("all", "QR", EXACT, |m| (m.rcode, m.flags) = (3, m.flags | 3), "rcode: expected NOERROR, found NXDOMAIN"),
-            ("qtype", "QR", EXACT, |m| m.question[0].1 = RecordType::MX, "qtype: expected A, found MX"),
-            ("qname", "QR", EXACT, |m| m.question.clear(), "qname: expected www.example., found none"),
+        for (matches, reply, change, verdict_text) in [
+            ("all", "QR AD", (|m| m.flags &= !0x20) as fn(&mut Message), "flags: expected [QR AD], found [QR]"),
+            ("all", "QR", |m| (m.rcode, m.flags) = (3, m.flags | 3), "rcode: expected NOERROR, found NXDOMAIN"),
+            ("qtype", "QR", |m| m.question[0].1 = RecordType::MX, "qtype: expected A, found MX"),
+            ("qname", "QR", |m| m.question.clear(), "qname: expected www.example., found none"),
             (
                 "qcase",
                 "QR",
-                EXACT,
                 |m| m.question[0].0.make_ascii_lowercase(),
                 "qname with case: expected www.Example., found www.example.",
             ),
-            ("all", "QR", EXACT, |m| m.sections[1].clear(), "authority; missing example. 0 IN NS ns.example."),
-            ("all", "QR", full, |m| m.sections[1].clear(), ""),
-            ("all", "QR", full, |m| m.sections[0].truncate(1), "answer; missing www.example. 0 IN A 192.0.2.2"),
-            ("all", "QR DO", EXACT, |m| m.dnssec_ok = false, "presence of OPT: expected true, found false"),
-            ("DO", "QR DO", EXACT, |m| m.dnssec_ok = false, "DO is not set"),
-            ("all", "QR DO", EXACT, |m| m.options = Some(vec![0, 15, 0, 2, 0, 6]), ""),
-            ("all ede=6", "QR DO", EXACT, |m| m.options = Some(vec![0, 15, 0, 2, 0, 6]), ""),
-            ("all ede=7", "QR DO", EXACT, |m| m.options = Some(vec![0, 15, 0, 2, 0, 6]), "EDE is [6], not 7"),
+            ("all", "QR", |m| m.sections[1].clear(), "authority; missing example. 0 IN SOA a. b. 1 2 3 4 5"),
             (
                 "all",
-                "QR DO",
-                EXACT,
-                |m| m.options = Some(vec![0, 3, 0, 0]),
-                "EDNS options: expected [], found [(3, [])]",
+                "QR",
+                |m| m.sections[1].push(Record { rtype: RecordType::NS, data: vec![0], ..m.sections[0][0].clone() }),
+                "authority; unexpected www.example. 0 IN NS .",
             ),
-            ("answer TCP", "QR", EXACT, |_| (), "came over Udp, not Tcp"),
+            ("all", "QR", |m| m.sections[0].truncate(1), "answer; missing www.example. 0 IN A 192.0.2.2"),
+            ("all", "QR DO", |m| m.dnssec_ok = false, "presence of OPT: expected true, found false"),
+            ("DO", "QR DO", |m| m.dnssec_ok = false, "DO is not set"),
+            ("all", "QR DO", |m| m.options = Some(vec![0, 15, 0, 2, 0, 6]), ""),
+            ("all ede=6", "QR DO", |m| m.options = Some(vec![0, 15, 0, 2, 0, 6]), ""),
+            ("all ede=7", "QR DO", |m| m.options = Some(vec![0, 15, 0, 2, 0, 6]), "EDE is [6], not 7"),
+            ("all", "QR DO", |m| m.options = Some(vec![0, 3, 0, 0]), "EDNS options: expected [], found [(3, [])]"),
+            ("answer TCP", "QR", |_| (), "came over Udp, not Tcp"),
         ] {
             let expected = if verdict_text.is_empty() { Ok(()) } else { Err(verdict_text.to_owned()) };
-            assert_eq!(verdict(matches, reply, manner, change), expected, "MATCH {matches}");
+            assert_eq!(verdict(matches, reply, change), expected, "MATCH {matches}");
         }
     }
 

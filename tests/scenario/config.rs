@@ -21,10 +21,10 @@ use qalqan::recursor::hints::RootHints;
 use qalqan::recursor::network::Protocol;
 use qalqan::recursor::settings::{self, Minimisation, Route, RouteKind, RouteServer};
 use qalqan::rule::Action;
+use qalqan::wire::Header;
 
-use super::compare::Manner;
 use super::record::{self, Record};
-use super::script::{self, Dialect, Event, Scenario, Setting};
+use super::script::{self, Dialect, Event, Message, Scenario, Setting};
 
 /// A resolver as the header describes it.
 pub(crate) struct Setup {
@@ -35,7 +35,6 @@ pub(crate) struct Setup {
     pub(crate) lists: Vec<ListSettings>,
     /// Anchors that renew themselves: the zone's name and its state.
     pub(crate) managed_anchors: Vec<(String, Vec<String>)>,
-    pub(crate) manner: Manner,
     /// The calendar when the story begins, in seconds since 1970.
     pub(crate) wall: u64,
     /// The calendar stays where it is while time passes (Unbound's `val-override-date`).
@@ -87,9 +86,7 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
             "pidfile",
             "interface",
             "port",
-            "msg-cache-size",
             "msg-cache-slabs",
-            "rrset-cache-size",
             "rrset-cache-slabs",
             "key-cache-size",
             "key-cache-slabs",
@@ -105,7 +102,6 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
             "outgoing-port-permit",
             "outgoing-port-avoid",
             "outgoing-interface",
-            "num-queries-per-thread",
             "so-rcvbuf",
             "so-sndbuf",
             "so-reuseport",
@@ -165,7 +161,6 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
             "harden-algo-downgrade",
             "val-clean-additional",
             "qname-minimisation-strict",
-            "hide-trustanchor",
             "root-key-sentinel",
             "trust-anchor-signaling",
         ],
@@ -291,7 +286,9 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ),
     ("response policy zones that are switched by signal or tag", &["rpz-signal-nxdomain-ra", "signal-nxdomain-ra"]),
     ("Unbound's rewriting of RPZ actions by zone", &["rpz-cname-override"]),
-    ("Unbound's caching of a whole TLD's denial", &["deny-any"]),
+    ("Unbound's refusal of queries for ANY", &["deny-any"]),
+    ("a cache counted in octets of Unbound's memory", &["msg-cache-size", "rrset-cache-size"]),
+    ("Unbound's queue of queries, which drops one when it is full", &["num-queries-per-thread"]),
     ("features of the scripted setup", &["features", "feature-list"]),
 ];
 
@@ -310,8 +307,6 @@ struct Reader<'s> {
 /// Maps the header, or says why the scenario is none for this resolver.
 pub(crate) fn setup(scenario: &Scenario) -> Result<Setup, Refusal> {
     let unbound = scenario.dialect == Dialect::Unbound;
-    let full_answers =
-        scenario.config.iter().any(|setting| setting.key == "minimal-responses" && !is_yes(&setting.values));
     let mut recursor = settings::Settings {
         root_hints: RootHints::from_addresses(&[]),
         trust_anchors: TrustAnchors::default(),
@@ -336,7 +331,6 @@ pub(crate) fn setup(scenario: &Scenario) -> Result<Setup, Refusal> {
             admission,
             lists: Vec::new(),
             managed_anchors: Vec::new(),
-            manner: Manner { dialect: scenario.dialect, full_answers },
             wall: if unbound { 0 } else { 1_500_000_000 },
             wall_stands_still: false,
         },
@@ -348,8 +342,12 @@ pub(crate) fn setup(scenario: &Scenario) -> Result<Setup, Refusal> {
         stale_window: Some(Duration::from_secs(86_400)),
     };
     for step in &scenario.steps {
-        if let Event::CheckTempfile = step.event {
-            return skip("Unbound's zone files, written back to disk");
+        match &step.event {
+            Event::CheckTempfile => return skip("Unbound's zone files, written back to disk"),
+            Event::CheckAnswer(entry) if unbound && is_referral(&entry.message) => {
+                return skip("referrals from the cache for queries without RD, which Unbound gives");
+            }
+            _ => {}
         }
     }
     for setting in scenario.config.iter().filter(|setting| !is_of_a_zone(setting)) {
@@ -361,6 +359,17 @@ pub(crate) fn setup(scenario: &Scenario) -> Result<Setup, Refusal> {
         }
     }
     reader.finish()
+}
+
+/// Whether a reply sends the client elsewhere: nothing but name servers, and no recursion desired.
+fn is_referral(reply: &Message) -> bool {
+    let [answer, authority, _] = &reply.sections;
+    let is_ns = |record: &Record| record.rtype == RecordType::NS;
+    reply.flags & Header::RD == 0
+        && reply.rcode == 0
+        && answer.is_empty()
+        && authority.iter().any(is_ns)
+        && !authority.iter().any(|record| record.rtype == RecordType::SOA)
 }
 
 fn is_of_a_zone(setting: &Setting) -> bool {
@@ -460,6 +469,11 @@ impl Reader<'_> {
             }
             "identity" => pipeline.answer.identity = Some(value.to_owned()),
             "version" => pipeline.answer.version = Some(value.to_owned()),
+            "hide-trustanchor" if !yes => return skip("trustanchor.unbound, a name of Unbound's own"),
+            "hide-trustanchor" => {}
+            "harden-glue" | "harden-dnssec-stripped" if !yes => {
+                return Err(Refusal::Skip(format!("{}, a protection that only Unbound can switch off", setting.key)));
+            }
             "hide-identity" if yes => pipeline.answer.identity = None,
             "hide-version" if yes => pipeline.answer.version = None,
             "hide-identity" | "hide-version" => {}

@@ -73,6 +73,8 @@ pub(crate) struct Entry {
     pub(crate) line: usize,
     pub(crate) matches: Matches,
     pub(crate) adjust: Adjust,
+    /// Must be used (`MANDATORY`).
+    pub(crate) mandatory: bool,
     /// The message, then further ones of the same stream.
     pub(crate) message: Message,
     pub(crate) more: Vec<Message>,
@@ -509,7 +511,7 @@ impl<'t> Reader<'t> {
                 "MATCH" => parse_matches(rest, &mut entry.matches)?,
                 "ADJUST" => parse_adjust(rest, &mut entry.adjust)?,
                 "REPLY" | "FLAGS" => parse_reply(rest, &mut message)?,
-                "MANDATORY" => {}
+                "MANDATORY" => entry.mandatory = true,
                 "EXTRA_PACKET" => entry.more.push(std::mem::take(&mut message)),
                 "SECTION" => {
                     section = Some(match rest.split_whitespace().next() {

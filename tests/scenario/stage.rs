@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use qalqan::recursor::BoxFuture;
 use qalqan::recursor::network::{Exchange, ExchangeError, Network, Protocol};
+use qalqan::recursor::transport::answers;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
@@ -40,6 +41,7 @@ pub(crate) struct Pending {
     pub(crate) number: u64,
     pub(crate) server: SocketAddr,
     pub(crate) carrier: Carrier,
+    query: Vec<u8>,
     /// The query, read.
     pub(crate) received: Received,
     reply: oneshot::Sender<Result<Vec<u8>, ExchangeError>>,
@@ -110,7 +112,7 @@ impl Stage {
 }
 
 impl Pending {
-    /// Ends the exchange, after `delay`.
+    /// Ends the exchange, after `delay`; a reply that does not belong to the query is passed over, and waiting goes on.
     pub(crate) fn finish(self, stage: &Arc<Stage>, result: Result<Vec<u8>, ExchangeError>, delay: Duration) {
         let stage = stage.clone();
         let deliver = move || {
@@ -121,7 +123,11 @@ impl Pending {
                 },
                 Err(error) => stage.note(format!("  <- #{} {error}", self.number)),
             }
-            let _ = self.reply.send(result);
+            if result.as_ref().is_ok_and(|reply| !answers(&self.query, reply)) {
+                stage.silence(self);
+            } else {
+                let _ = self.reply.send(result);
+            }
             stage.stir();
         };
         if delay.is_zero() {
@@ -151,7 +157,8 @@ impl Network for ScriptedNetwork {
                 let mut state = self.0.state();
                 state.next_number += 1;
                 let number = state.next_number;
-                state.pending.push(Pending { number, server: exchange.server, carrier, received, reply });
+                let (server, query) = (exchange.server, exchange.query.to_vec());
+                state.pending.push(Pending { number, server, carrier, query, received, reply });
                 number
             };
             let shown = Received::read(exchange.query).expect("read before");
