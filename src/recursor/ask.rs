@@ -21,19 +21,30 @@ use crate::wire::{HEADER_LEN, Header};
 
 use super::Engine;
 use super::delegation::{Delegation, Manner, Target, family};
-use super::message::{self, QueryOptions};
+use super::message::{self, Message, QueryOptions};
 use super::network::{Exchange, ExchangeError, Protocol};
 use super::scrub::{self, Fault, Outcome, Reply, Worth};
 use super::work::{Failure, Path, Step, Work};
 
 /// No more queries than this are sent to the servers of one zone for one thing.
 const MAX_TRIES: u32 = 10;
+/// The same for a query that may be left out.
+const LITTLE_TRIES: u32 = 2;
 /// A reply is waited for at least and at most so long, while others are asked.
 const LATE_REPLY: (Duration, Duration) = (Duration::from_millis(1_500), Duration::from_millis(3_000));
 /// How long a stream may take, with its handshake.
 const STREAM_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// One query in so many goes to a server that was not the fastest so far.
 const EXPLORE_EVERY: u32 = 20;
+
+/// How much is done to get a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// What it takes.
+    Full,
+    /// A try or two; silence says nothing about the zone, as there are servers that drop what they do not expect.
+    Little,
+}
 
 /// A reply, and who sent it.
 #[derive(Debug, Clone)]
@@ -83,10 +94,11 @@ impl Engine {
         delegation: &Arc<Delegation>,
         name: &Name,
         qtype: RecordType,
+        effort: Effort,
     ) -> Result<Answered, Failure> {
         let wanted = (Arc::as_ptr(delegation) as usize, name.to_owned(), qtype);
         let patience = if path.is_nested() { NESTED_PATIENCE } else { work.left() };
-        self.flights.share(&wanted, patience, self.ask_servers(work, path, delegation, name, qtype)).await
+        self.flights.share(&wanted, patience, self.ask_servers(work, path, delegation, name, qtype, effort)).await
     }
 
     /// Asks the servers of `delegation` for `name` and `qtype`.
@@ -97,6 +109,7 @@ impl Engine {
         delegation: &Arc<Delegation>,
         name: &Name,
         qtype: RecordType,
+        effort: Effort,
     ) -> Result<Answered, Failure> {
         let zone = || delegation.zone.clone();
         if delegation.has_failed(self.clock.now()) {
@@ -111,9 +124,11 @@ impl Engine {
             tries: Vec::new(),
             next: VecDeque::new(),
             poor: None,
+            most: if effort == Effort::Full { MAX_TRIES } else { LITTLE_TRIES },
             sent: 0,
             heard: false,
         };
+        let mut desperate = false;
         let mut lookups = 0;
         let mut overdue: SmallVec<[u32; 8]> = SmallVec::new();
         let mut pending = FuturesUnordered::new();
@@ -133,7 +148,13 @@ impl Engine {
                     }
                     continue;
                 }
-                Choice::Nothing if pending.is_empty() => break,
+                Choice::Nothing if pending.is_empty() => {
+                    if desperate || effort == Effort::Little || asking.poor.is_some() || !self.add_hearsay(delegation) {
+                        break;
+                    }
+                    desperate = true;
+                    continue;
+                }
                 Choice::Nothing => {}
             }
             let left = work.left();
@@ -154,6 +175,9 @@ impl Engine {
                     if let Some((number, target, _)) = patience {
                         target.server.was_silent(self.clock.now());
                         overdue.push(number);
+                        if effort == Effort::Little && asking.sent >= asking.most {
+                            break;
+                        }
                     }
                 }
             }
@@ -164,7 +188,7 @@ impl Engine {
         if asking.heard {
             return Err(Failure::Lame { zone: zone() });
         }
-        if asking.sent > 0 {
+        if asking.sent > 0 && effort == Effort::Full {
             delegation.failed(self.clock.now());
         }
         Err(Failure::Unreachable { zone: zone() })
@@ -193,6 +217,8 @@ struct Asking<'a> {
     next: VecDeque<Attempt>,
     /// What will do when nothing better comes.
     poor: Option<Answered>,
+    /// No more queries than this.
+    most: u32,
     sent: u32,
     /// Somebody has answered something.
     heard: bool,
@@ -200,7 +226,7 @@ struct Asking<'a> {
 
 impl<'a> Asking<'a> {
     fn choose(&mut self, may_look_up: bool) -> Choice {
-        if self.sent >= MAX_TRIES {
+        if self.sent >= self.most {
             return Choice::Nothing;
         }
         if let Some(attempt) = self.next.pop_front() {
@@ -328,13 +354,15 @@ impl<'a> Asking<'a> {
         if attempt.protocol == Protocol::Udp {
             server.replied(took);
         }
-        let Ok(message) = message::parse(&octets) else {
+        let has_question = Header::read(&octets).is_ok_and(|header| header.counts[0] > 0);
+        // Only an error may come without the question.
+        let usable = |message: &Message| has_question || !matches!(message.rcode, Rcode::NOERROR | Rcode::NXDOMAIN);
+        let Some(message) = message::parse(&octets).ok().filter(usable) else {
             self.heard = true;
             note("malformed".to_owned());
             self.done(&attempt.target);
             return None;
         };
-        let has_question = Header::read(&octets).is_ok_and(|header| header.counts[0] > 0);
         let question_len = HEADER_LEN + self.name.as_wire().len() + 4;
         if attempt.case && has_question && octets.get(HEADER_LEN..question_len) != query.get(HEADER_LEN..question_len) {
             // Somebody guesses, or the server does not keep the case. A stream is safe without it.

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
+use smallvec::SmallVec;
 
 use crate::clock::Now;
 use crate::name::{DomainName, Name};
@@ -63,6 +64,8 @@ struct ServerName {
     tried: [bool; 2],
     /// Whether the zone itself named it, not its parent.
     from_child: bool,
+    /// Addresses that came with its name; kept for when nothing else leads to the zone.
+    glue: SmallVec<[IpAddr; 2]>,
 }
 
 /// An address to ask.
@@ -85,6 +88,7 @@ const FAILED_FOR: (u32, u32) = (2, 60);
 /// No more servers than this are considered for a zone.
 const MAX_NAMES: usize = 32;
 const MAX_TARGETS: usize = 64;
+const MAX_GLUE: usize = 8;
 
 impl Target {
     /// Whether it is known not to serve the zone.
@@ -116,23 +120,39 @@ impl Delegation {
     pub fn add_name(&self, name: DomainName, from_child: bool) {
         let mut known = self.servers.lock();
         if known.names.len() < MAX_NAMES && !known.names.iter().any(|server| server.name == name) {
-            known.names.push(ServerName { name, tried: [false; 2], from_child });
+            known.names.push(ServerName { name, tried: [false; 2], from_child, glue: SmallVec::new() });
         }
     }
 
-    /// Adds an address of the server called `name`, or of a server without a name.
-    pub fn add_address(&self, name: Option<&Name>, server: Arc<Server>, protocol: Protocol) {
+    /// Adds an address of the server called `name`, or of a server without a name; whether it is new.
+    pub fn add_address(&self, name: Option<&Name>, server: Arc<Server>, protocol: Protocol) -> bool {
         let mut known = self.servers.lock();
         let mut from_child = false;
         if let Some(entry) = known.names.iter_mut().find(|entry| Some(&*entry.name) == name) {
             entry.tried[family(server.address.ip())] = true;
             from_child = entry.from_child;
         }
-        if known.targets.len() < MAX_TARGETS
-            && !known.targets.iter().any(|target| target.server.address == server.address)
-        {
+        let new = known.targets.len() < MAX_TARGETS
+            && !known.targets.iter().any(|target| target.server.address == server.address);
+        if new {
             known.targets.push(Arc::new(Target { server, protocol, from_child, lame_until: AtomicU32::new(0) }));
         }
+        new
+    }
+
+    /// Remembers an address that came with the name of a server.
+    pub fn add_glue(&self, name: &Name, address: IpAddr) {
+        let mut known = self.servers.lock();
+        if let Some(server) = known.names.iter_mut().find(|server| *server.name == *name)
+            && server.glue.len() < MAX_GLUE
+        {
+            server.glue.push(address);
+        }
+    }
+
+    /// The names of its servers, with the addresses that came with them.
+    pub fn glue(&self) -> Vec<(DomainName, SmallVec<[IpAddr; 2]>)> {
+        self.servers.lock().names.iter().map(|server| (server.name.clone(), server.glue.clone())).collect()
     }
 
     /// The addresses that are known.

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::name::{DomainName, Name};
 use crate::query::{Rcode, RecordType};
 
-use super::ask::Answered;
+use super::ask::{Answered, Effort};
 use super::delegation::{Delegation, Manner, standard};
 use super::message::{Message, RrSet};
 use super::network::Protocol;
@@ -118,7 +118,8 @@ impl Engine {
         let secure = |entry: &Arc<Entry>| entry.security == Security::Secure;
         for above in name.ancestors().skip(1) {
             // Nothing exists below a name that does not exist (RFC 8020).
-            if let Some(entry) = self.store.nonexistence(above, now).filter(secure) {
+            let strict = self.settings.query_minimisation == Minimisation::Strict;
+            if let Some(entry) = self.store.nonexistence(above, now).filter(|entry| strict || secure(entry)) {
                 return Some(Known::from_entry(&entry, qtype, now));
             }
             if let Some(dname) = self.store.get_exact(above, RecordType::DNAME, now).filter(secure)
@@ -154,7 +155,8 @@ impl Engine {
                 steps.no_cut();
                 continue;
             }
-            let answered = match self.ask(work, path, &delegation, &shown, asked).await {
+            let effort = if whole || steps.mode != Minimisation::Relaxed { Effort::Full } else { Effort::Little };
+            let answered = match self.ask(work, path, &delegation, &shown, asked, effort).await {
                 Ok(answered) => answered,
                 Err(failure @ (Failure::Excess { .. } | Failure::Late)) => return Err(failure),
                 Err(_) if !whole && steps.mode == Minimisation::Relaxed => {
@@ -250,6 +252,9 @@ impl Engine {
         for (name, address) in &reply.glue {
             self.add_address(&child, Some(name), *address);
         }
+        for (name, address) in reply.glue.iter().chain(&reply.hearsay) {
+            child.add_glue(name, *address);
+        }
         let ds = reply.authority.iter().find(|set| set.rtype == RecordType::DS);
         let proofs: Vec<RrSet> = reply.authority.iter().filter(|set| set.rtype != RecordType::DS).cloned().collect();
         let ttl = ds.or(proofs.first()).map_or(0, |set| self.settings.ttl.clamp(set.ttl));
@@ -269,11 +274,30 @@ impl Engine {
         child
     }
 
-    /// Adds an address to a delegation, if it may be asked.
-    pub(super) fn add_address(&self, delegation: &Delegation, name: Option<&Name>, address: IpAddr) {
-        if self.may_be_asked(address) {
-            delegation.add_address(name, self.servers.at(standard(address)), Protocol::Udp);
+    /// Adds an address to a delegation, if it may be asked; whether it is new.
+    pub(super) fn add_address(&self, delegation: &Delegation, name: Option<&Name>, address: IpAddr) -> bool {
+        self.may_be_asked(address)
+            && delegation.add_address(name, self.servers.at(standard(address)), Protocol::Udp)
+    }
+
+    /// Adds what nobody vouches for when all else has failed: addresses that came with a referral from a server that
+    /// has no say about them, and glue that stands where the server's own name is delegated.
+    ///
+    /// The parent decides anyway who serves the zone, so this trusts it with nothing new; and it is used for no other
+    /// zone. It saves zones whose servers' own addresses are wrong.
+    pub(super) fn add_hearsay(&self, delegation: &Delegation) -> bool {
+        let now = self.clock.now();
+        let mut new = false;
+        for (name, mut addresses) in delegation.glue() {
+            if let Some(above) = self.delegations.closest(&name, now) {
+                let glue = above.glue().into_iter().filter(|(server, _)| *server == name);
+                addresses.extend(glue.flat_map(|(_, addresses)| addresses));
+            }
+            for address in addresses {
+                new |= self.add_address(delegation, Some(&name), address);
+            }
         }
+        new
     }
 
     fn ds_from_referral(&self, answered: &Answered) -> Known {

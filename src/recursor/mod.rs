@@ -52,6 +52,7 @@ use crate::clock::{Clock, Now};
 use crate::name::Name;
 use crate::query::{ExtendedError, Question, Rcode, RecordType};
 
+use self::ask::Effort;
 use self::delegation::{Delegation, Delegations, Manner};
 use self::denial::Denials;
 use self::dnssec::{Algorithms, Attempt, Fetch, FetchFailed, Validation, Validator};
@@ -147,6 +148,8 @@ struct Engine {
     root: ArcSwap<Delegation>,
     hints: Arc<Delegation>,
     priming: AtomicBool,
+    /// Whether somebody looks up the servers of routes that are known by name.
+    routes_named: AtomicBool,
     /// Zones that are asked elsewhere, the most specific first.
     routes: Vec<Arc<Delegation>>,
     store: Store,
@@ -228,6 +231,7 @@ impl Recursor {
             root: ArcSwap::new(hints.clone()),
             hints,
             priming: AtomicBool::new(false),
+            routes_named: AtomicBool::new(false),
             routes,
             store: Store::new(settings.cache_bytes),
             denials: Denials::default(),
@@ -302,6 +306,12 @@ impl Recursor {
     /// Nothing waits for the reply, and an odd one changes nothing (RFC 8109, section 3).
     fn prime_if_needed(&self) {
         let engine = &self.0;
+        if !engine.routes_named.load(Relaxed) && !engine.routes_named.swap(true, Relaxed) {
+            for route in engine.routes.iter().filter(|route| !route.missing(engine.families()).is_empty()) {
+                let (engine, route) = (engine.clone(), route.clone());
+                tokio::spawn(async move { engine.find_route_servers(&route).await });
+            }
+        }
         let covered = engine.routes.iter().any(|route| route.zone.is_root());
         if covered || engine.root.load().expires > engine.clock.now().seconds() && engine.priming.load(Relaxed) {
             return;
@@ -318,10 +328,20 @@ impl Recursor {
 }
 
 impl Engine {
+    /// Looks up the servers of a route that are known by name, while those with addresses work already.
+    async fn find_route_servers(&self, route: &Arc<Delegation>) {
+        let work = Work::new(&self.settings.limits, self.settings.patience, false);
+        let path = Path::start(&route.zone, RecordType::NS);
+        while let Ok(true) = self.find_server(&work, &path, route).await {}
+    }
+
     async fn prime(&self) {
         let work = Work::new(&self.settings.limits, self.settings.patience, false);
         let path = Path::start(Name::root(), RecordType::NS);
-        let Ok(answered) = self.ask(&work, &path, &self.hints, Name::root(), RecordType::NS).await else { return };
+        let Ok(answered) = self.ask(&work, &path, &self.hints, Name::root(), RecordType::NS, Effort::Full).await
+        else {
+            return;
+        };
         let reply = answered.reply;
         let Some(servers) = reply.answer.iter().find(|set| set.rtype == RecordType::NS && set.name.is_root()) else {
             return;

@@ -27,6 +27,8 @@ pub struct Reply {
     pub own_servers: Option<RrSet>,
     /// Addresses of name servers, fit to reach them.
     pub glue: Vec<(DomainName, IpAddr)>,
+    /// Addresses of name servers that this server has no say about; for when nothing else leads to them.
+    pub hearsay: Vec<(DomainName, IpAddr)>,
     /// A server that is an authority says so.
     pub authoritative: bool,
 }
@@ -83,6 +85,9 @@ pub fn read(message: Message, zone: &Name, manner: Manner, name: &Name, qtype: R
     // A resolver that we were told to use may speak of everything.
     let trusted = if manner == Manner::Forward { Name::root() } else { zone };
     let mut message = message;
+    let upwards = message.authority.iter().any(|set| set.rtype == RecordType::NS && zone.is_below(&set.name));
+    let hearsay: Vec<RrSet> =
+        message.additional.extract_if(.., |set| !set.name.is_at_or_below(trusted)).collect();
     for section in [&mut message.answer, &mut message.authority, &mut message.additional] {
         section.retain(|set| set.name.is_at_or_below(trusted));
     }
@@ -95,6 +100,7 @@ pub fn read(message: Message, zone: &Name, manner: Manner, name: &Name, qtype: R
         authority: Vec::new(),
         own_servers: None,
         glue: Vec::new(),
+        hearsay: Vec::new(),
         authoritative: message.authoritative,
     };
     // Somebody else's resolver, misused as an authority, says that it recurses and is none.
@@ -162,12 +168,14 @@ pub fn read(message: Message, zone: &Name, manner: Manner, name: &Name, qtype: R
         }
         let cut = cut.clone();
         reply.glue = glue(&message.additional, Some(&cut));
+        reply.hearsay = glue(&hearsay, Some(&cut));
         reply.authority = message.authority;
         reply.authority.retain(|set| is_proof(set) || set.rtype == RecordType::DS && set.name == cut.name);
         reply.outcome = Outcome::Referral(cut);
         return Worth::Good(reply);
     }
-    if servers.clone().any(|set| zone.is_at_or_below(&set.name)) && !message.authoritative {
+    let sideways = servers.clone().any(|set| *set.name == *zone) && !message.authoritative && !borrowed;
+    if (upwards || sideways) && manner != Manner::Forward {
         return Worth::Lame(Fault::UpwardReferral);
     }
     // A proof without an SOA record proves all the same; an authority that says something usually means it.
@@ -226,7 +234,11 @@ fn follow(sets: &mut Vec<RrSet>, trusted: &Name, name: &Name, qtype: RecordType)
             if qtype == RecordType::CNAME {
                 return (chain, End::Found);
             }
-            target
+            // What stands behind a DNAME is asked for by its own name.
+            return match target {
+                Some(target) => (chain, End::Outside(target)),
+                None => (chain, End::TooLong),
+            };
         } else if let Some(alias) = take(sets, &|set| set.rtype == RecordType::CNAME && set.name == at) {
             // One name has one canonical name (RFC 2181, section 10.1).
             let target = alias.targets().next();
