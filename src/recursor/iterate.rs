@@ -276,8 +276,7 @@ impl Engine {
 
     /// Adds an address to a delegation, if it may be asked; whether it is new.
     pub(super) fn add_address(&self, delegation: &Delegation, name: Option<&Name>, address: IpAddr) -> bool {
-        self.may_be_asked(address)
-            && delegation.add_address(name, self.servers.at(standard(address)), Protocol::Udp)
+        self.may_be_asked(address) && delegation.add_address(name, self.servers.at(standard(address)), Protocol::Udp)
     }
 
     /// Adds what nobody vouches for when all else has failed: addresses that came with a referral from a server that

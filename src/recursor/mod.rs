@@ -338,8 +338,7 @@ impl Engine {
     async fn prime(&self) {
         let work = Work::new(&self.settings.limits, self.settings.patience, false);
         let path = Path::start(Name::root(), RecordType::NS);
-        let Ok(answered) = self.ask(&work, &path, &self.hints, Name::root(), RecordType::NS, Effort::Full).await
-        else {
+        let Ok(answered) = self.ask(&work, &path, &self.hints, Name::root(), RecordType::NS, Effort::Full).await else {
             return;
         };
         let reply = answered.reply;

@@ -86,8 +86,7 @@ pub fn read(message: Message, zone: &Name, manner: Manner, name: &Name, qtype: R
     let trusted = if manner == Manner::Forward { Name::root() } else { zone };
     let mut message = message;
     let upwards = message.authority.iter().any(|set| set.rtype == RecordType::NS && zone.is_below(&set.name));
-    let hearsay: Vec<RrSet> =
-        message.additional.extract_if(.., |set| !set.name.is_at_or_below(trusted)).collect();
+    let hearsay: Vec<RrSet> = message.additional.extract_if(.., |set| !set.name.is_at_or_below(trusted)).collect();
     for section in [&mut message.answer, &mut message.authority, &mut message.additional] {
         section.retain(|set| set.name.is_at_or_below(trusted));
     }
