@@ -28,6 +28,7 @@ names = ["gov.kz"]
 name = "kz"
 source = "kz.jsonl"
 match = "subdomains"
+allow-suffix = true
 ede = "censored"
 ede-text = "order {order_id} of {authority}"
 [[list]]
@@ -74,9 +75,9 @@ match = "subdomains"
 ede-text = "tracking"
 "#;
 
-const KZ: &str = r#"{"name":"blocked.kz","order_id":"7-12","authority":"Test Court"}
-{"name":"gov.kz","order_id":"7-13"}
-{"name":"quiet.kz","ede":"none"}
+const KZ: &str = r#"{"domain":"blocked.kz","order_id":"7-12","authority":"Test Court"}
+{"domain":"gov.kz","order_id":"7-13"}
+{"domain":"quiet.kz","ede":"none"}
 "#;
 
 fn home() -> Home {

@@ -12,13 +12,15 @@ use std::time::Duration;
 use hickory_proto::dnssec::crypto::EcdsaSigningKey;
 use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS};
 use hickory_proto::dnssec::{Algorithm, DigestType, DnssecSigner, SigningKey};
-use hickory_proto::rr::{Name, RData, Record};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_proto::serialize::txt::Parser;
 use hickory_server::Server;
 use hickory_server::dnssec::NxProofKind;
 use hickory_server::net::runtime::TokioRuntimeProvider;
 use hickory_server::store::in_memory::InMemoryZoneHandler;
 use hickory_server::zone_handler::{AxfrPolicy, Catalog, ZoneHandler, ZoneType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::runtime::Runtime;
 
@@ -167,9 +169,9 @@ impl Internet {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let ports = runtime.block_on(async {
             let mut ports = BTreeMap::new();
-            for (server, catalog) in catalogs {
+            for (server, (catalog, glue)) in catalogs {
                 let address = SocketAddr::from((Ipv4Addr::new(127, 1, 0, server), 53));
-                ports.insert(address, serve(catalog).await);
+                ports.insert(address, serve(catalog, glue).await);
             }
             ports
         });
@@ -192,14 +194,18 @@ impl Internet {
     }
 }
 
-/// The catalogs by server, and the DS of the root.
-fn sign_all() -> (BTreeMap<u8, Catalog>, String) {
-    let mut catalogs: BTreeMap<u8, Catalog> = BTreeMap::new();
+/// The catalogs and glue by server, and the DS of the root.
+fn sign_all() -> (BTreeMap<u8, (Catalog, Glue)>, String) {
+    let mut catalogs: BTreeMap<u8, (Catalog, Glue)> = BTreeMap::new();
     let mut delegations: Vec<(Name, DS)> = Vec::new();
     for plan in ZONES {
         let origin = Name::from_ascii(plan.origin).unwrap();
-        let soa = format!("@ 300 IN SOA ns. hostmaster. 1 3600 600 86400 60\n{}", plan.records);
-        let (_, sets) = Parser::new(soa, None, Some(origin.clone())).parse().unwrap();
+        // A line that begins with a blank would speak of the owner before it.
+        let records: Vec<&str> = plan.records.lines().map(str::trim).collect();
+        let text = format!("@ 300 IN SOA ns. hostmaster. 1 3600 600 86400 60\n{}\n", records.join("\n"));
+        let (_, sets) = Parser::new(text, None, Some(origin.clone())).parse().unwrap();
+        let records = sets.values().flat_map(|set| set.records_without_rrsigs());
+        let glue: Glue = records.filter(|record| record.record_type() == RecordType::A).cloned().collect();
         let proof = match plan.signed {
             Signed::No => None,
             Signed::Nsec => Some(NxProofKind::Nsec),
@@ -223,7 +229,9 @@ fn sign_all() -> (BTreeMap<u8, Catalog>, String) {
             delegations.push((origin.clone(), ds));
         }
         let handler: Arc<dyn ZoneHandler> = Arc::new(zone);
-        catalogs.entry(plan.server).or_insert_with(Catalog::new).upsert(origin.into(), vec![handler]);
+        let (catalog, addresses) = catalogs.entry(plan.server).or_insert_with(|| (Catalog::new(), Glue::new()));
+        catalog.upsert(origin.into(), vec![handler]);
+        addresses.extend(glue);
     }
     let (_, ds) = delegations.into_iter().find(|(zone, _)| zone.is_root()).unwrap();
     (catalogs, format!(". 3600 IN DS {ds}\n"))
@@ -241,18 +249,104 @@ fn key(zone: &Name) -> (DnssecSigner, DS) {
 }
 
 /// Serves a catalog over UDP and TCP on one free port.
-async fn serve(catalog: Catalog) -> SocketAddr {
+async fn serve(catalog: Catalog, glue: Glue) -> SocketAddr {
+    let hidden = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let mut server = Server::new(catalog);
+    let behind = Behind { address: hidden.local_addr().unwrap(), glue: Arc::new(glue) };
+    server.register_socket(hidden);
+    tokio::spawn(async move { server.block_until_done().await });
+
     let (udp, tcp) = loop {
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         // Somebody may have the port for TCP; then another one does as well.
         if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
-            break (udp, tcp);
+            break (Arc::new(udp), tcp);
         }
     };
     let address = udp.local_addr().unwrap();
-    let mut server = Server::new(catalog);
-    server.register_socket(udp);
-    server.register_listener(tcp, Duration::from_secs(5), 64);
-    tokio::spawn(async move { server.block_until_done().await });
+    let over_udp = behind.clone();
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 65_535];
+        while let Ok((len, client)) = udp.recv_from(&mut buffer).await {
+            let (query, behind, udp) = (buffer[..len].to_vec(), over_udp.clone(), Arc::clone(&udp));
+            tokio::spawn(async move {
+                if let Some(reply) = behind.answer(&query).await {
+                    let _ = udp.send_to(&reply, client).await;
+                }
+            });
+        }
+    });
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = tcp.accept().await {
+            let behind = behind.clone();
+            tokio::spawn(async move {
+                while let Ok(len) = stream.read_u16().await {
+                    let mut query = vec![0; usize::from(len)];
+                    stream.read_exact(&mut query).await?;
+                    let Some(reply) = behind.answer(&query).await else { break };
+                    stream.write_u16(reply.len() as u16).await?;
+                    stream.write_all(&reply).await?;
+                }
+                std::io::Result::Ok(())
+            });
+        }
+    });
     address
+}
+
+/// The addresses of name servers, as the zones have them.
+type Glue = Vec<Record>;
+
+/// The name server, reached through what makes its referrals those of RFC 1034 and RFC 4035: as hickory-server sends
+/// them they claim authority (AA), and have neither addresses nor DS records.
+#[derive(Clone)]
+struct Behind {
+    address: SocketAddr,
+    glue: Arc<Glue>,
+}
+
+impl Behind {
+    async fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
+        let reply = self.ask(query).await?;
+        let mut message = Message::from_vec(&reply).ok()?;
+        let question = message.queries.first()?;
+        let cut = message.authorities.iter().find(|record| record.record_type() == RecordType::NS);
+        let Some(cut) = cut.map(|record| record.name.clone()).filter(|_| message.answers.is_empty()) else {
+            return Some(reply);
+        };
+        if message.authorities.iter().any(|record| record.record_type() == RecordType::SOA) {
+            return Some(reply);
+        }
+        let mut ds = Message::new(question.name().len() as u16, MessageType::Query, OpCode::Query);
+        ds.add_query(Query::query(cut.clone(), RecordType::DS));
+        let mut edns = Edns::new();
+        edns.set_dnssec_ok(true).set_max_payload(4096);
+        ds.set_edns(edns);
+        let ds = Message::from_vec(&self.ask(&ds.to_vec().ok()?).await?).ok()?.answers;
+
+        message.metadata.authoritative = false;
+        let wants_dnssec = message.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
+        // The delegation itself is not signed; a DS needs no proof that there is none.
+        message.authorities.retain(|record| match record.record_type() {
+            RecordType::NS => true,
+            RecordType::RRSIG => wants_dnssec && ds.is_empty() && record.name != cut,
+            _ => wants_dnssec && ds.is_empty(),
+        });
+        if wants_dnssec {
+            message.authorities.extend(ds);
+        }
+        let servers: Vec<String> = message.authorities.iter().map(|record| record.data.to_string()).collect();
+        message.additionals =
+            self.glue.iter().filter(|glue| servers.contains(&glue.name.to_string())).cloned().collect();
+        message.to_vec().ok()
+    }
+
+    async fn ask(&self, query: &[u8]) -> Option<Vec<u8>> {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.ok()?;
+        socket.send_to(query, self.address).await.ok()?;
+        let mut buffer = vec![0; 65_535];
+        let len = tokio::time::timeout(Duration::from_secs(5), socket.recv(&mut buffer)).await.ok()?.ok()?;
+        buffer.truncate(len);
+        Some(buffer)
+    }
 }
