@@ -4,6 +4,7 @@
 //! [`Rule`](crate::rule::Rule)s, a [`Report`] says how that went. Bringing the
 //! rules of many lists into one file is the work of [`compile`](crate::compile).
 
+pub mod convert;
 pub mod fetch;
 mod report;
 mod source;
