@@ -21,6 +21,7 @@ use crate::wire::{HEADER_LEN, Header};
 
 use super::Engine;
 use super::delegation::{Delegation, Manner, Target, family};
+use super::dnssec::Validator;
 use super::message::{self, Message, QueryOptions};
 use super::network::{Exchange, ExchangeError, Protocol};
 use super::scrub::{self, Fault, Outcome, Reply, Worth};
@@ -390,6 +391,12 @@ impl<'a> Asking<'a> {
             return None;
         }
         match scrub::read(message, &self.delegation.zone, self.delegation.manner, self.name, self.qtype) {
+            Worth::Good(reply) if self.must_be_signed() && reply.lacks_signatures(&self.delegation.zone) => {
+                note(format!("{} (unsigned)", reply.outcome));
+                self.done(&attempt.target);
+                self.poor.get_or_insert(Answered { reply, from: attempt.target });
+                None
+            }
             Worth::Good(reply) => {
                 note(reply.outcome.to_string());
                 self.next.clear();
@@ -410,6 +417,13 @@ impl<'a> Asking<'a> {
                 None
             }
         }
+    }
+
+    /// Whether the zone is signed, so that a server that sends no signatures is behind or broken.
+    fn must_be_signed(&self) -> bool {
+        let zone = &self.delegation.zone;
+        let anchored = |validator: &Validator| validator.anchors().of(zone).is_some();
+        self.engine.validator.as_ref().is_some_and(|validator| self.delegation.signed || anchored(validator))
     }
 
     fn done(&mut self, target: &Arc<Target>) {

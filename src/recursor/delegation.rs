@@ -43,6 +43,8 @@ pub struct Delegation {
     pub expires: u32,
     /// Whether the zone's own servers are asked when these fail.
     pub fall_back: bool,
+    /// Whether the parent has DS records for the zone.
+    pub signed: bool,
     /// Until which second nothing is expected of it, since all servers failed.
     failed_until: AtomicU32,
     /// How often in a row all servers failed.
@@ -110,6 +112,7 @@ impl Delegation {
             manner,
             expires,
             fall_back: false,
+            signed: false,
             failed_until: AtomicU32::new(0),
             failures: AtomicU32::new(0),
             servers: Mutex::default(),

@@ -245,7 +245,9 @@ impl Engine {
         let ttl = self.settings.ttl.clamp(cut.ttl).max(1);
         // A zone lasts no longer than the one it hangs from (ghost domains).
         let expires = now.seconds().saturating_add(ttl).min(parent.expires);
-        let child = Delegation::new(&cut.name, Manner::Iterate, expires);
+        let ds = reply.authority.iter().find(|set| set.rtype == RecordType::DS);
+        let mut child = Delegation::new(&cut.name, Manner::Iterate, expires);
+        child.signed = ds.is_some();
         for name in cut.targets() {
             child.add_name(name, false);
         }
@@ -255,7 +257,6 @@ impl Engine {
         for (name, address) in reply.glue.iter().chain(&reply.hearsay) {
             child.add_glue(name, *address);
         }
-        let ds = reply.authority.iter().find(|set| set.rtype == RecordType::DS);
         let proofs: Vec<RrSet> = reply.authority.iter().filter(|set| set.rtype != RecordType::DS).cloned().collect();
         let ttl = ds.or(proofs.first()).map_or(0, |set| self.settings.ttl.clamp(set.ttl));
         let entry = Entry {

@@ -33,6 +33,17 @@ pub struct Reply {
     pub authoritative: bool,
 }
 
+impl Reply {
+    /// Whether the reply speaks for `zone` itself, not for one below it that the server has as well, and nothing in
+    /// it is signed.
+    pub fn lacks_signatures(&self, zone: &Name) -> bool {
+        let own = self.own_servers.is_some()
+            || self.authority.iter().any(|set| set.rtype == RecordType::SOA && *set.name == *zone)
+            || self.answer.iter().any(|set| set.rtype == RecordType::DNSKEY && *set.name == *zone);
+        own && self.answer.iter().chain(&self.authority).all(|set| set.signatures.is_empty())
+    }
+}
+
 /// What a reply comes down to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {

@@ -83,6 +83,10 @@ pub(super) fn answer(question: &Question) -> Option<Resolution> {
         return Some(local(question, zone, data, host || name == &**zone));
     }
     let zone = EMPTY_ZONES.iter().find(|zone| name.is_at_or_below(zone))?;
+    if question.qtype == RecordType::DS && *name == **zone {
+        // The parent is no special name, and proves that this one is not signed (RFC 6303, section 7).
+        return None;
+    }
     Some(local(question, zone, None, name == &**zone))
 }
 
@@ -185,6 +189,7 @@ mod tests {
             ("a.localhost", RecordType::AAAA, Some((Rcode::NOERROR, 1))),
             ("localhost", RecordType::MX, Some((Rcode::NOERROR, 0))),
             ("x.onion", RecordType::A, Some((Rcode::NXDOMAIN, 0))),
+            ("home.arpa", RecordType::DS, None),
             ("home.arpa", RecordType::SOA, Some((Rcode::NOERROR, 1))),
             ("1.0.0.127.in-addr.arpa", RecordType::PTR, Some((Rcode::NOERROR, 1))),
             ("9.9.168.192.in-addr.arpa", RecordType::PTR, Some((Rcode::NXDOMAIN, 0))),
