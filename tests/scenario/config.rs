@@ -158,7 +158,6 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
             "harden-unknown-additional",
             "harden-unverified-glue",
             "iter-scrub-promiscuous",
-            "harden-algo-downgrade",
             "val-clean-additional",
             "qname-minimisation-strict",
             "root-key-sentinel",
@@ -413,6 +412,7 @@ impl Reader<'_> {
                 recursor.allow_upstream.extend([prefix("127.0.0.0/8"), prefix("::1/128")])
             }
             "do-not-query-localhost" => {}
+            "harden-algo-downgrade" => recursor.dnssec.require_all_algorithms = yes,
             "aggressive-nsec" => recursor.aggressive_denial = yes,
             "val-nsec3-keysize-iterations" => {
                 // One limit for all sizes of keys (RFC 9276): the most that any size may have.

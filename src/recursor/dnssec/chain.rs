@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use quick_cache::sync::Cache;
+use smallvec::SmallVec;
 
 use crate::clock::Now;
 use crate::name::{DomainName, Name};
@@ -18,7 +19,7 @@ use crate::recursor::message::{Message, Rdata, RrSet};
 use super::algorithms::Algorithms;
 use super::anchors::{Anchor, Governor, TrustAnchors};
 use super::budget::Budget;
-use super::denial::{Delegation, Denial};
+use super::denial::{Delegation, Denial, Proof};
 use super::rdata::{self, Dnskey, Ds};
 use super::signature::{self, Flaw, Signed};
 use super::{Attempt, Fetch, Settings};
@@ -38,6 +39,8 @@ pub struct ZoneKeys {
     /// The zone.
     pub zone: DomainName,
     keys: Vec<Rdata>,
+    /// The algorithms that its DS records or anchors name, as far as they can be checked.
+    algorithms: Vec<u8>,
 }
 
 /// Whether and how a name can be trusted.
@@ -114,6 +117,8 @@ pub struct Chain<'a> {
     pub fetch: &'a dyn Fetch,
     /// What time it is.
     pub now: Now,
+    /// The authority section of the message under judgement; it may tell of zone cuts.
+    pub hints: &'a [RrSet],
     /// The work that is left.
     pub budget: Budget,
 }
@@ -196,8 +201,25 @@ impl Chain<'_> {
 
     /// Checks `set` with the keys of its zone.
     pub fn verify(&mut self, set: &RrSet, keys: &ZoneKeys) -> Result<Signed, Flaw> {
-        let dnskeys = keys.keys.iter().filter_map(|rdata| Dnskey::parse(rdata));
-        signature::verify(set, &keys.zone, dnskeys, self.algorithms, &mut self.budget, self.now.wall)
+        let dnskeys: SmallVec<[Dnskey<'_>; 8]> = keys.keys.iter().filter_map(|rdata| Dnskey::parse(rdata)).collect();
+        self.verify_by(set, &keys.zone, &dnskeys, &keys.algorithms)
+    }
+
+    /// Checks `set` with some keys of `zone`: one of them must have signed it, or one of each algorithm that the zone
+    /// has announced, when the operator wants it so.
+    fn verify_by(&mut self, set: &RrSet, zone: &Name, keys: &[Dnskey<'_>], announced: &[u8]) -> Result<Signed, Flaw> {
+        let keys = keys.iter().copied();
+        let (algorithms, wall) = (self.algorithms, self.now.wall);
+        if !self.settings.require_all_algorithms {
+            return signature::verify(set, zone, keys, algorithms, &mut self.budget, wall);
+        }
+        let mut signed = Err(Flaw::NoKey);
+        for algorithm in announced {
+            let keys = keys.clone().filter(|key| key.algorithm == *algorithm);
+            let one = signature::verify(set, zone, keys, algorithms, &mut self.budget, wall)?;
+            signed = Ok(one);
+        }
+        signed
     }
 
     /// The keys of a zone that has an anchor.
@@ -216,32 +238,27 @@ impl Chain<'_> {
         if let Some(known) = self.cache.find(name, self.now) {
             return known;
         }
+        if let Some(known) = self.child_by_hints(name, keys).await {
+            return known;
+        }
         let mut reply = match reply {
             Some(reply) => reply,
             None => match self.fetch.fetch(name, RecordType::DS, Attempt::First).await {
                 Ok(reply) => reply,
                 // Not remembered: the engine remembers for how long a server is not asked again.
-                Err(_) => {
-                    let text = format!("no reply to {name} DS");
-                    return Known::Zone(Trust::Bogus(vec![ExtendedError::new(ExtendedError::BOGUS, text)]));
+                Err(failed) => {
+                    let error = ExtendedError::new(ExtendedError::BOGUS, format!("no reply to {name} DS"));
+                    let errors = if failed.errors.is_empty() { vec![error] } else { failed.errors };
+                    return Known::Zone(Trust::Bogus(errors));
                 }
             },
         };
         let mut retries = 0;
         let error = loop {
-            let error = match self.ds_reply(name, &reply, keys) {
-                DsReply::Signed(ds, ttl) => {
-                    return Known::Zone(match self.usable(&ds, &[]) {
-                        Ok(()) => self.dnskeys(name, &ds, &[], ttl).await,
-                        Err(error) => self.learn(name, Trust::Insecure(vec![error]), ttl),
-                    });
-                }
-                DsReply::Unsigned(ttl) => return Known::Zone(self.learn(name, Trust::Insecure(Vec::new()), ttl)),
-                DsReply::NoZone(ttl) => {
-                    self.cache.keep(name, Known::NoZone, ttl, self.now);
-                    return Known::NoZone;
-                }
-                DsReply::Bogus(error) => error,
+            let judged = self.ds_reply(name, &reply, keys);
+            let error = match self.settle(name, judged).await {
+                Ok(known) => return known,
+                Err(error) => error,
             };
             if retries == RETRIES || self.budget.is_spent() {
                 break error;
@@ -253,6 +270,30 @@ impl Chain<'_> {
             }
         };
         Known::Zone(self.learn(name, Trust::Bogus(vec![error]), BOGUS_TTL))
+    }
+
+    /// What the message under judgement itself says about a zone at `name`, so that nobody need be asked.
+    async fn child_by_hints(&mut self, name: &Name, keys: &ZoneKeys) -> Option<Known> {
+        let speaks = |set: &&RrSet| matches!(set.rtype, RecordType::DS | RecordType::NSEC) && *set.name == *name;
+        let hint = Message { authority: vec![self.hints.iter().find(speaks)?.clone()], ..Message::default() };
+        let judged = self.ds_reply(name, &hint, keys);
+        self.settle(name, judged).await.ok()
+    }
+
+    /// Follows up what a reply to the DS query for `name` says, and remembers it.
+    async fn settle(&mut self, name: &Name, judged: DsReply) -> Result<Known, ExtendedError> {
+        match judged {
+            DsReply::Signed(ds, ttl) => Ok(Known::Zone(match self.usable(&ds, &[]) {
+                Ok(()) => self.dnskeys(name, &ds, &[], ttl).await,
+                Err(error) => self.learn(name, Trust::Insecure(vec![error]), ttl),
+            })),
+            DsReply::Unsigned(ttl) => Ok(Known::Zone(self.learn(name, Trust::Insecure(Vec::new()), ttl))),
+            DsReply::NoZone(ttl) => {
+                self.cache.keep(name, Known::NoZone, ttl, self.now);
+                Ok(Known::NoZone)
+            }
+            DsReply::Bogus(error) => Err(error),
+        }
     }
 
     /// Judges a reply to the DS query for `name` with the keys of a zone above it.
@@ -271,15 +312,19 @@ impl Chain<'_> {
             RecordType::DNAME => name.is_below(&set.name),
             _ => false,
         };
-        if let Some(set) = reply.answer.iter().find(alias)
-            && let Ok(signed) = self.verify(set, keys)
-        {
-            return DsReply::NoZone(signed.ttl);
+        let alias = reply.answer.iter().find(alias).map(|set| self.verify(set, keys));
+        if let Some(Ok(Signed { ttl, wildcard: None })) = alias {
+            return DsReply::NoZone(ttl);
         }
 
         let (denials, flaw) = self.denials(&reply.authority, keys);
         let ttl = denials.iter().map(|set| set.ttl).min().unwrap_or(0);
         let mut denial = Denial::new(&keys.zone, denials.iter(), self.settings.nsec3_iterations);
+        if let Some(Ok(Signed { ttl, wildcard: Some(wildcard) })) = alias
+            && denial.no_closer(name, &wildcard, &mut self.budget) != Proof::Missing
+        {
+            return DsReply::NoZone(ttl);
+        }
         match denial.no_ds(name, &mut self.budget) {
             Delegation::Unsigned | Delegation::MaybeUnsigned => DsReply::Unsigned(ttl),
             Delegation::None => DsReply::NoZone(ttl),
@@ -400,11 +445,16 @@ impl Chain<'_> {
                 )
             });
         }
-        let entry_points = entry_points.iter().copied();
-        let signed = signature::verify(set, zone, entry_points, self.algorithms, &mut self.budget, self.now.wall)
+        let trusted = anchors.iter().filter_map(|rdata| Dnskey::parse(rdata)).map(|key| key.algorithm);
+        let mut announced: Vec<u8> = ds.iter().map(|ds| ds.algorithm).chain(trusted).collect();
+        announced.retain(|algorithm| self.algorithms.supports(*algorithm));
+        announced.sort_unstable();
+        announced.dedup();
+        let signed = self
+            .verify_by(set, zone, &entry_points, &announced)
             .map_err(|flaw| flaw.explain(zone, RecordType::DNSKEY))?;
         let keys = keys.iter().map(|key| Rdata::from(key.rdata)).collect();
-        Ok((ZoneKeys { zone: zone.to_owned(), keys }, signed))
+        Ok((ZoneKeys { zone: zone.to_owned(), keys, algorithms: announced }, signed))
     }
 
     /// Whether `ds` is the fingerprint of `key` (RFC 4034, section 5.1.4).

@@ -93,6 +93,9 @@ pub struct Settings {
     pub negative_anchors: Vec<DomainName>,
     /// Whether RSA signatures over SHA-1 count (RFC 9905 asks operators to say no).
     pub accept_sha1: bool,
+    /// Whether every algorithm that a zone's DS records announce must have signed everything in it. One is enough by
+    /// RFC 6840, section 5.11; all of them withstand that the weakest is broken.
+    pub require_all_algorithms: bool,
     /// NSEC3 with more iterations than this proves nothing and makes its answer insecure (RFC 9276, section 3.2).
     pub nsec3_iterations: u16,
     /// How many signatures may be checked for one question.
@@ -108,6 +111,7 @@ impl Default for Settings {
         Self {
             negative_anchors: Vec::new(),
             accept_sha1: false,
+            require_all_algorithms: false,
             nsec3_iterations: 150,
             signature_checks: 256,
             nsec3_hashes: 256,
@@ -215,6 +219,7 @@ impl Validator {
             cache: &self.keys,
             fetch,
             now,
+            hints: &message.authority,
             budget: Budget::new(self.settings.signature_checks, self.settings.nsec3_hashes),
         };
         Judge::new(chain, message).judge(question).await

@@ -61,27 +61,16 @@ async fn each_flaw_of_a_signature_has_its_error() {
     }
 }
 
-#[tokio::test]
-async fn a_signature_at_the_turn_of_the_32_bit_clock_is_valid() {
+#[test]
+fn a_signature_at_the_turn_of_the_32_bit_clock_is_valid() {
     let world = Signed::new();
     let late = world.kz.sign_between(a("www.kz"), u64::from(u32::MAX) - 10, 1 << 32 | 20);
-    let keys = chain_keys(&world).await;
+    let keys = [rdata::Dnskey::parse(&world.kz.dnskey).unwrap()];
     let now = (1u64 << 32) + 5;
     let mut budget = Budget::new(9, 9);
     let standard = StandardAlgorithms::default();
-    let signed = signature::verify(
-        &late,
-        &name("kz"),
-        keys.iter().map(|k| rdata::Dnskey::parse(k).unwrap()),
-        &standard,
-        &mut budget,
-        now,
-    );
+    let signed = signature::verify(&late, &name("kz"), keys.into_iter(), &standard, &mut budget, now);
     assert_eq!(signed.unwrap().ttl, 15);
-}
-
-async fn chain_keys(world: &Signed) -> Vec<Vec<u8>> {
-    vec![world.kz.dnskey.clone()]
 }
 
 #[tokio::test]
@@ -160,10 +149,8 @@ async fn what_does_not_validate_is_asked_for_again() {
     let mut world = Signed::new();
     let forged = Signer::with_flags("sub.kz", 7, 257);
     world.world.reply("sub.kz", DS, answer([set("sub.kz", DS, [zone.ds()])]));
+    world.world.reply("sub.kz", RecordType::DNSKEY, answer([forged.dnskey_set()]));
     world.world.delegate(&world.kz, &zone);
-    let (ds_bad_first, keys_bad_first) = (&mut world.world, forged.dnskey_set());
-    ds_bad_first.reply("sub.kz", RecordType::DNSKEY, answer([zone.dnskey_set()]));
-    let _ = keys_bad_first;
     let reply = answer([zone.sign(a("www.sub.kz"))]);
     assert_eq!(security(&world, "www.sub.kz", A, &reply).await, (Secure, vec![]));
 }
@@ -202,6 +189,53 @@ async fn a_cname_follows_from_its_dname_or_is_forged() {
     let forged =
         answer([world.kz.sign(dname("d.kz", "test")), cname("www.d.kz", "evil.test"), world.test.sign(a("evil.test"))]);
     assert_eq!(security(&world, "www.d.kz", A, &forged).await.0, Bogus);
+}
+
+#[tokio::test]
+async fn an_alias_in_place_of_a_ds_record_must_be_the_names_own() {
+    let zone = Signer::new("sub.kz");
+    let reply = answer([zone.sign(a("www.sub.kz"))]);
+    let alias = |world: &Signed| answer([world.kz.sign_expanded(cname("*.kz", "x.kz"), "sub.kz")]);
+
+    // An expanded wildcard without proof that nothing is closer hides the DS record; another server tells.
+    let mut world = Signed::new();
+    let (hidden, ds) = (alias(&world), answer([world.kz.sign(set("sub.kz", DS, [zone.ds()]))]));
+    world.world.reply("sub.kz", DS, hidden).reply("sub.kz", DS, ds).keys(&zone);
+    assert_eq!(security(&world, "www.sub.kz", A, &reply).await, (Secure, vec![]));
+
+    // With the proof there is no zone, and nobody else may sign there.
+    let mut world = Signed::new();
+    let proof = world.kz.sign(nsec("a.kz", "z.kz", &[A]));
+    let proven = Message { authority: vec![proof], ..alias(&world) };
+    world.world.reply("sub.kz", DS, proven).keys(&zone);
+    assert_eq!(security(&world, "www.sub.kz", A, &reply).await, (Bogus, vec![ExtendedError::BOGUS]));
+}
+
+#[tokio::test]
+async fn what_the_message_says_about_a_zone_cut_is_not_asked_for() {
+    let world = Signed::new();
+    let cut = world.kz.sign(nsec("plain.kz", "z.kz", &[NS, RecordType::RRSIG, RecordType::NSEC]));
+    let reply = Message { authority: vec![cut], ..answer([a("www.plain.kz")]) };
+    assert_eq!(security(&world, "www.plain.kz", A, &reply).await, (Insecure, vec![]));
+
+    // Its word counts only when it is signed.
+    let world = Signed::new();
+    let forged = nsec("plain.kz", "z.kz", &[NS, RecordType::RRSIG, RecordType::NSEC]);
+    let reply = Message { authority: vec![forged], ..answer([a("www.plain.kz")]) };
+    assert_eq!(security(&world, "www.plain.kz", A, &reply).await.0, Bogus);
+}
+
+#[tokio::test]
+async fn every_algorithm_must_sign_where_the_operator_wants_it() {
+    for (require_all_algorithms, expected) in [(false, Secure), (true, Bogus)] {
+        let mut world = Signed::with_settings(Settings { require_all_algorithms, ..Settings::default() });
+        let zone = Signer::new("sub.kz");
+        let mut other = zone.ds();
+        other[2] = 13;
+        world.world.reply("sub.kz", DS, answer([world.kz.sign(set("sub.kz", DS, [zone.ds(), other]))])).keys(&zone);
+        assert_eq!(security(&world, "www.sub.kz", A, &answer([zone.sign(a("www.sub.kz"))])).await.0, expected);
+        assert_eq!(security(&world, "www.kz", A, &answer([world.kz.sign(a("www.kz"))])).await.0, Secure);
+    }
 }
 
 #[tokio::test]
