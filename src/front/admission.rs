@@ -40,22 +40,26 @@ impl Default for Settings {
 
 /// How a client is met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Access {
+pub enum Access {
+    /// Its queries are answered.
     Allow,
+    /// It is told REFUSED.
     Refuse,
+    /// It hears nothing.
     Ignore,
 }
 
 /// The door: shared by all fronts.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub struct Admission {
     access: ArcSwap<AccessTable>,
     waiting: Meter,
     connections: Meter,
 }
 
 impl Admission {
-    pub(super) fn new(settings: &Settings, max_connections: usize, max_connections_per_client: usize) -> Self {
+    /// A door as `settings` describe it.
+    pub fn new(settings: &Settings, max_connections: usize, max_connections_per_client: usize) -> Self {
         Self {
             access: ArcSwap::from_pointee(AccessTable::new(settings)),
             waiting: Meter::new(settings.max_waiting, settings.max_waiting_per_client),
@@ -64,7 +68,7 @@ impl Admission {
     }
 
     /// How a client is met. A few nanoseconds, however many prefixes there are.
-    pub(super) fn access(&self, client: IpAddr) -> Access {
+    pub fn access(&self, client: IpAddr) -> Access {
         self.access.load().find(client)
     }
 

@@ -266,6 +266,15 @@ impl Recursor {
         self.0.validator.as_ref()
     }
 
+    /// Looks after the trust anchors that are due (RFC 5011); [`Rollover::next_probe`](dnssec::Rollover::next_probe)
+    /// says when to call again.
+    pub async fn renew_anchors(&self, rollover: &dnssec::Rollover) {
+        let Some(validator) = &self.0.validator else { return };
+        let work = Work::new(&self.0.settings.limits, self.0.settings.patience, false);
+        let fetch = ChainFetch { engine: &self.0, work: &work };
+        rollover.probe(&self.0.settings.trust_anchors, validator, &fetch, self.0.clock.now()).await;
+    }
+
     /// What is held and was done so far.
     pub fn statistics(&self) -> Statistics {
         let (records, record_bytes) = self.0.store.size();

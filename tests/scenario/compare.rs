@@ -10,6 +10,7 @@
 use std::fmt::{self, Write};
 
 use qalqan::query::{ExtendedError, RecordType};
+use qalqan::wire::Header;
 
 use super::record::{self, Record, ShowName, WireName};
 use super::script::{Carrier, Dialect, EdeCode, Matches, Message};
@@ -131,7 +132,12 @@ pub(crate) fn compare(
         same("rcode", ShowRcode(expected.rcode), ShowRcode(received.rcode))?;
     }
     if matches.flags || all {
-        same("flags", ShowFlags(expected.flags & FLAGS), ShowFlags(received.flags & FLAGS))?;
+        // Ours never claims to be an authority, has recursion available even while it refuses, and sends no TC with
+        // what fits; Unbound's answers are larger by the name servers beside them.
+        let passed_over =
+            if unbound { (Header::AA | Header::TC) & expected.flags | Header::RA & !expected.flags } else { 0 };
+        let compared = FLAGS & !passed_over;
+        same("flags", ShowFlags(expected.flags & compared), ShowFlags(received.flags & compared))?;
     }
     if matches.qtype || matches.question || all {
         let qtype = |question: &[(WireName, RecordType, u16)]| question.first().map(|(_, qtype, _)| *qtype);
@@ -208,7 +214,7 @@ pub(crate) fn compare(
     }
     match matches.ede {
         Some(EdeCode::Any) if received.extended_errors().is_empty() => return Err("there is no EDE".to_owned()),
-        Some(EdeCode::Code(code)) if !received.extended_errors().contains(&code) => {
+        Some(EdeCode::Code(code)) if !received.extended_errors().iter().any(|found| says(*found, code)) => {
             return Err(format!("EDE is {:?}, not {code}", received.extended_errors()));
         }
         _ => {}
@@ -236,6 +242,13 @@ pub(crate) fn compare(
         same("EDNS options", Debugged(wanted), Debugged(found))?;
     }
     Ok(())
+}
+
+/// Whether an extended error says what another says, or the same and why: codes 7 to 12 are causes of 6, bogus.
+fn says(found: u16, expected: u16) -> bool {
+    found == expected
+        || expected == ExtendedError::BOGUS
+            && (ExtendedError::SIGNATURE_EXPIRED..=ExtendedError::NSEC_MISSING).contains(&found)
 }
 
 /// Whether a record is of one of the types, or signs one of them.
@@ -391,9 +404,6 @@ impl fmt::Display for Received {
     }
 }
 
-/// The codes that scenarios speak of are those that the resolver speaks of.
-const _: () = assert!(ExtendedError::BOGUS == 6 && ExtendedError::STALE_ANSWER == 3);
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -456,6 +466,7 @@ mod tests {
             ("DO", "QR DO", |m| m.dnssec_ok = false, "DO is not set"),
             ("all", "QR DO", |m| m.options = Some(vec![0, 15, 0, 2, 0, 6]), ""),
             ("all ede=6", "QR DO", |m| m.options = Some(vec![0, 15, 0, 2, 0, 6]), ""),
+            ("all ede=6", "QR DO", |m| m.options = Some(vec![0, 15, 0, 2, 0, 7]), ""),
             ("all ede=7", "QR DO", |m| m.options = Some(vec![0, 15, 0, 2, 0, 6]), "EDE is [6], not 7"),
             ("all", "QR DO", |m| m.options = Some(vec![0, 3, 0, 0]), "EDNS options: expected [], found [(3, [])]"),
             ("answer TCP", "QR", |_| (), "came over Udp, not Tcp"),

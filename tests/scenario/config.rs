@@ -33,8 +33,8 @@ pub(crate) struct Setup {
     pub(crate) admission: admission::Settings,
     /// Response policy zones.
     pub(crate) lists: Vec<ListSettings>,
-    /// Anchors that renew themselves: the zone's name and its state.
-    pub(crate) managed_anchors: Vec<(String, Vec<String>)>,
+    /// Anchors that renew themselves, as the text of their state.
+    pub(crate) managed_anchors: Vec<String>,
     /// The calendar when the story begins, in seconds since 1970.
     pub(crate) wall: u64,
     /// The calendar stays where it is while time passes (Unbound's `val-override-date`).
@@ -360,15 +360,17 @@ pub(crate) fn setup(scenario: &Scenario) -> Result<Setup, Refusal> {
     reader.finish()
 }
 
-/// Whether a reply sends the client elsewhere: nothing but name servers, and no recursion desired.
+/// Whether a reply sends the client elsewhere: name servers in place of what was asked for, and no recursion desired.
 fn is_referral(reply: &Message) -> bool {
     let [answer, authority, _] = &reply.sections;
-    let is_ns = |record: &Record| record.rtype == RecordType::NS;
+    let asked =
+        |record: &Record| reply.question.first().is_some_and(|(name, ..)| name.eq_ignore_ascii_case(&record.owner));
+    let mut both = answer.iter().chain(authority);
     reply.flags & Header::RD == 0
         && reply.rcode == 0
-        && answer.is_empty()
-        && authority.iter().any(is_ns)
-        && !authority.iter().any(|record| record.rtype == RecordType::SOA)
+        && !answer.iter().any(asked)
+        && both.clone().any(|record| record.rtype == RecordType::NS)
+        && !both.any(|record| record.rtype == RecordType::SOA)
 }
 
 fn is_of_a_zone(setting: &Setting) -> bool {
@@ -592,7 +594,7 @@ impl Reader<'_> {
             stale.ttl = self.stale_ttl;
         }
         let files = &self.scenario.anchor_files;
-        self.setup.managed_anchors = files.iter().map(|(zone, lines)| (zone.clone(), lines.clone())).collect();
+        self.setup.managed_anchors = files.values().map(|lines| lines.join("\n")).collect();
         if self.setup.recursor.root_hints.servers.is_empty() && self.setup.recursor.routes.is_empty() {
             // Nothing is to be asked; the hints are never used.
             self.setup.recursor.root_hints = RootHints::built_in();

@@ -93,7 +93,15 @@ impl<'s> Player<'s> {
         // Time that passes before anything else has happened is how a scenario sets the calendar.
         let mut steps = scenario.steps.as_slice();
         if scenario.dialect == Dialect::Unbound {
-            while let [Step { event: Event::Elapse(duration), .. }, rest @ ..] = steps {
+            while let [first, rest @ ..] = steps {
+                let duration = match &first.event {
+                    Event::Elapse(duration) => *duration,
+                    Event::Evaluate(expression) => seconds(
+                        &Variables::default().expand(expression, setup.wall, None).map_err(|what| at(first, what))?,
+                    )
+                    .map_err(|what| at(first, what))?,
+                    _ => break,
+                };
                 setup.wall += duration.as_secs();
                 steps = rest;
             }
@@ -104,7 +112,7 @@ impl<'s> Player<'s> {
             Now { elapsed, wall: if frozen { wall } else { wall + elapsed.as_secs() } }
         });
         let stage = Stage::new();
-        let subject = Subject::new(&mut setup, Arc::new(ScriptedNetwork(stage.clone())), clock.clone())?;
+        let subject = Subject::new(&setup, Arc::new(ScriptedNetwork(stage.clone())), clock.clone())?;
         Ok(Self {
             scenario,
             steps,
@@ -327,9 +335,8 @@ impl<'s> Player<'s> {
             }
             Event::Elapse(duration) => tokio::time::advance(*duration).await,
             Event::Evaluate(expression) => {
-                let seconds = self.evaluate(step, expression)?;
-                let duration = seconds.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-                tokio::time::advance(duration.ok_or_else(|| at(step, format!("{seconds:?} is no time")))?).await;
+                let duration = seconds(&self.evaluate(step, expression)?).map_err(|what| at(step, what))?;
+                tokio::time::advance(duration).await;
             }
             Event::Assign { variable, expression } => {
                 let value = self.evaluate(step, expression)?;
@@ -450,6 +457,11 @@ impl<'s> Player<'s> {
         }
         true
     }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let duration = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    duration.ok_or_else(|| format!("{text:?} is no number of seconds"))
 }
 
 fn at(step: &Step, what: String) -> String {

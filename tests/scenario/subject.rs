@@ -1,14 +1,18 @@
 //! The resolver that scenarios are played against: the pipeline and everything below it, as production has them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use qalqan::clock::{Clock, Now};
 use qalqan::compile::{self, Freshness, GuardMode};
+use qalqan::front::admission::{Access, Admission};
 use qalqan::name::DomainName;
 use qalqan::pipeline::Pipeline;
 use qalqan::policy::{self, OverrideSet, Policy};
 use qalqan::query::Client;
 use qalqan::recursor::Recursor;
+use qalqan::recursor::dnssec::Rollover;
+use qalqan::recursor::dnssec::rollover::TrustPoint;
 use qalqan::recursor::network::Network;
 use qalqan::snapshot::Snapshot;
 
@@ -18,21 +22,38 @@ use super::legacy::LegacyAlgorithms;
 /// The resolver that is tested.
 pub(crate) struct Subject {
     pipeline: Arc<Pipeline>,
+    admission: Admission,
+    rollover: Arc<Rollover>,
 }
 
 impl Subject {
-    /// A resolver as `setup` says, on a scripted network and clock.
-    pub(crate) fn new(setup: &mut Setup, network: Arc<dyn Network>, clock: Clock) -> Result<Self, String> {
+    /// A resolver as `setup` says, on a scripted network and clock. Must be called on the runtime that it lives on.
+    pub(crate) fn new(setup: &Setup, network: Arc<dyn Network>, clock: Clock) -> Result<Self, String> {
         let policy = policy(setup, clock.now())?;
-        let recursor =
-            Recursor::with_algorithms(setup.recursor.clone(), network, clock.clone(), Arc::new(LegacyAlgorithms));
-        let pipeline = Pipeline::new(setup.pipeline.clone(), Arc::new(recursor), policy, clock);
-        Ok(Self { pipeline })
+        let points = setup.managed_anchors.iter().map(|text| TrustPoint::parse(text));
+        let points = points.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+        let rollover = Arc::new(Rollover::from_points(points));
+        let mut settings = setup.recursor.clone();
+        settings.trust_anchors.extend(rollover.anchors());
+
+        let recursor = Recursor::with_algorithms(settings, network, clock.clone(), Arc::new(LegacyAlgorithms));
+        let recursor = Arc::new(recursor);
+        tokio::spawn(renew_anchors(recursor.clone(), rollover.clone(), clock.clone()));
+        let pipeline = Pipeline::new(setup.pipeline.clone(), recursor, policy, clock);
+        Ok(Self { pipeline, admission: Admission::new(&setup.admission, 1, 1), rollover })
     }
 
-    /// Gives the query to the resolver; `None` when it does not reply.
+    /// Gives the query to the resolver as a front does; `None` when it does not reply.
     pub(crate) async fn ask(&self, query: &[u8], client: Client) -> Option<Vec<u8>> {
-        self.pipeline.handle(query, client).await
+        match self.admission.access(client.ip()) {
+            Access::Allow => self.pipeline.handle(query, client).await,
+            Access::Refuse => {
+                let mut reply = Vec::new();
+                self.pipeline.prohibit(query, client, &mut reply);
+                (!reply.is_empty()).then_some(reply)
+            }
+            Access::Ignore => None,
+        }
     }
 
     /// Forgets what the cache has of the name in a question.
@@ -44,13 +65,52 @@ impl Subject {
     }
 
     /// The seconds until trust anchors are next looked after (RFC 5011, section 2.3).
-    pub(crate) fn next_probe(&self, _now: Now) -> Option<u64> {
-        None
+    pub(crate) fn next_probe(&self, now: Now) -> Option<u64> {
+        Some(self.rollover.next_probe()?.saturating_sub(now.wall))
     }
 
-    /// Compares the state of the trust anchors with a state file as Unbound writes it.
-    pub(crate) fn check_anchors(&self, _zone: &str, _lines: &[String]) -> Result<(), String> {
-        Err("trust anchors do not renew themselves".to_owned())
+    /// Compares the state of a zone's trust anchors with a state file as Unbound writes it.
+    ///
+    /// What asking in vain leaves behind is not compared: Unbound does not write it down. When the next asking is due,
+    /// scenarios look at by `${timeout}`.
+    pub(crate) fn check_anchors(&self, zone: &str, lines: &[String]) -> Result<(), String> {
+        let text = lines.join("\n");
+        let expected = TrustPoint::parse(&text);
+        let zone = match &expected {
+            Ok(expected) => expected.zone.clone(),
+            Err(_) => zone.parse().map_err(|error| format!("{zone:?}: {error}"))?,
+        };
+        let points = self.rollover.points();
+        let point = points.iter().find(|point| point.zone == zone).ok_or("the zone has no trust anchor")?;
+        let summary = |point: &TrustPoint| {
+            let mut keys: Vec<_> = point
+                .keys
+                .iter()
+                .map(|key| {
+                    format!("{} {:?} seen {} since {}", key.key_tag(), key.state, key.sightings, key.last_change)
+                })
+                .collect();
+            keys.extend(point.ds.iter().map(|ds| format!("DS {ds:02x?}")));
+            keys.sort();
+            keys.push(format!("well {}, revoked: {}", point.last_success, point.revoked));
+            keys.join("; ")
+        };
+        let expected = match expected {
+            Ok(expected) => summary(&expected),
+            // A file that lists no key is that of a zone whose keys are all revoked.
+            Err(_) if text.contains("REVOKED") && point.revoked => return Ok(()),
+            Err(error) => return Err(error.to_string()),
+        };
+        let found = summary(point);
+        if expected == found { Ok(()) } else { Err(format!("expected {expected}; found {found}")) }
+    }
+}
+
+/// Looks after trust anchors whenever they are due, as the daemon does.
+async fn renew_anchors(recursor: Arc<Recursor>, rollover: Arc<Rollover>, clock: Clock) {
+    while let Some(due) = rollover.next_probe() {
+        tokio::time::sleep(Duration::from_secs(due.saturating_sub(clock.now().wall))).await;
+        recursor.renew_anchors(&rollover).await;
     }
 }
 
