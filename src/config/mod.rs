@@ -85,7 +85,7 @@ impl Default for Server {
         Self {
             state_dir: PathBuf::from("/var/lib/qalqan"),
             user: None,
-            watch: Duration::from_millis(500),
+            watch: Duration::from_millis(250),
             drain: Duration::from_secs(5),
             log: "info".to_owned(),
             log_format: LogFormat::Text,
@@ -154,6 +154,8 @@ mod tests {
     use super::*;
     use crate::list::{Format, MatchScope, Source};
     use crate::rule::{Action, BlockReason};
+    use serde::Deserialize;
+    use std::collections::BTreeSet;
 
     fn load(text: &str) -> Result<Config, Vec<String>> {
         let folder = tempfile::tempdir().unwrap();
@@ -287,6 +289,103 @@ mod tests {
     fn a_file_that_is_not_there_is_named() {
         let error = Config::load(Some(Path::new("/nowhere/q.toml"))).unwrap_err();
         assert!(error.to_string().starts_with("/nowhere/q.toml: cannot read the configuration: "), "{error}");
+    }
+
+    /// Every key of the table `T`, as serde tells it.
+    fn keys<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
+        use serde::de::{Deserializer, Error, Visitor};
+
+        struct Fields;
+
+        impl<'de> Deserializer<'de> for Fields {
+            type Error = FieldsOf;
+
+            fn deserialize_struct<V: Visitor<'de>>(
+                self,
+                _: &'static str,
+                fields: &'static [&'static str],
+                _: V,
+            ) -> Result<V::Value, FieldsOf> {
+                Err(FieldsOf(fields))
+            }
+
+            fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, FieldsOf> {
+                Err(FieldsOf::custom("not a table"))
+            }
+
+            serde::forward_to_deserialize_any! {
+                bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+                newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+            }
+        }
+
+        #[derive(Debug)]
+        struct FieldsOf(&'static [&'static str]);
+
+        impl std::fmt::Display for FieldsOf {
+            fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                Ok(())
+            }
+        }
+
+        impl std::error::Error for FieldsOf {}
+
+        impl Error for FieldsOf {
+            fn custom<M: std::fmt::Display>(_: M) -> Self {
+                Self(&[])
+            }
+        }
+
+        T::deserialize(Fields).err().map_or(&[], |FieldsOf(fields)| fields)
+    }
+
+    #[test]
+    fn the_full_example_has_every_key_with_its_default() {
+        let text = include_str!("../../deploy/config/full.toml");
+        let written: File = toml::from_str(text).unwrap();
+        let mut expected = File::default();
+        expected.list.push(file::ListTable {
+            name: "example".to_owned(),
+            source: Some("lists/example.txt".to_owned()),
+            ..file::ListTable::default()
+        });
+        assert_eq!(toml::to_string(&written).unwrap(), toml::to_string(&expected).unwrap());
+
+        // The text as it is after somebody has taken away the marks before keys that have no default.
+        let uncommented: String = text
+            .lines()
+            .map(|line| format!("{}\n", line.strip_prefix('#').filter(|l| !l.starts_with(' ')).unwrap_or(line)))
+            .collect();
+        // Two ways to say one thing each: both are keys.
+        let tables: toml::Table = toml::from_str(&uncommented).unwrap();
+        toml::from_str::<File>(&uncommented).unwrap();
+        let table = |value: &toml::Value| value.as_table().unwrap().keys().cloned().collect::<Vec<_>>();
+        for (name, expected) in [
+            ("server", keys::<file::ServerTable>()),
+            ("limits", keys::<file::LimitsTable>()),
+            ("resolver", keys::<file::ResolverTable>()),
+            ("cache", keys::<file::CacheTable>()),
+            ("sinkhole", keys::<file::SinkholeTable>()),
+            ("protect", keys::<file::ProtectTable>()),
+            ("guard", keys::<file::GuardTable>()),
+            ("control", keys::<file::ControlTable>()),
+        ] {
+            assert_same(name, &table(&tables[name]), expected);
+        }
+        assert_same("list", &table(&tables["list"][0]), keys::<file::ListTable>());
+        assert_same("resolver.forward", &table(&tables["resolver"]["forward"][0]), keys::<file::ForwardTable>());
+        assert_same("file", &tables.keys().cloned().collect::<Vec<_>>(), keys::<File>());
+    }
+
+    fn assert_same(table: &str, written: &[String], known: &[&str]) {
+        let written: BTreeSet<&str> = written.iter().map(String::as_str).collect();
+        assert_eq!(written, known.iter().copied().collect(), "the keys of [{table}]");
+    }
+
+    #[test]
+    fn the_minimal_example_is_a_configuration() {
+        let text = include_str!("../../deploy/config/minimal.toml");
+        assert!(load(text).is_ok());
     }
 
     proptest::proptest! {
