@@ -1,5 +1,6 @@
 //! Commands that work on lists and generations without a running server.
 
+use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,8 @@ use super::{progress, say};
 use crate::clock::Clock;
 use crate::compile::{self, CompileError, Freshness, GuardMode, Report, Store, StoreError};
 use crate::config::{Config, ConfigError};
+use crate::list::convert::{self, ConvertError};
+use crate::list::{Format, ListSettings, MatchScope, Source};
 use crate::name::Name;
 use crate::policy::{OverrideSet, Policy};
 use crate::query::RecordType;
@@ -27,6 +30,8 @@ pub(super) enum CommandError {
     Open(#[from] OpenError),
     #[error("{path}: {source}", path = path.display())]
     Io { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
     #[error("{0:?} is no file, and no generation in the state folder begins with it; `qalqan status` lists them")]
     NoGeneration(String),
     #[error("{count} lines are wrong; mend them, or leave out --strict")]
@@ -217,6 +222,34 @@ pub(super) fn diff(
     });
     if !as_json {
         say!("{added} added, {removed} removed, {changed} changed");
+    }
+    Ok(())
+}
+
+/// `qalqan convert`: the list to standard output, the account of what was lost to standard error.
+pub(super) fn convert(
+    from: Format,
+    to: Format,
+    match_scope: MatchScope,
+    file: Option<&Path>,
+) -> Result<(), CommandError> {
+    let settings =
+        ListSettings { format: from, match_scope, ..ListSettings::new("convert", Source::Inline(String::new())) };
+    let output = io::stdout().lock();
+    let done = match file {
+        Some(path) => {
+            let input = File::open(path).map_err(|source| CommandError::Io { path: path.to_owned(), source })?;
+            convert::convert(&settings, &path.to_string_lossy(), input, to, output)?
+        }
+        None => convert::convert(&settings, "standard input", io::stdin().lock(), to, output)?,
+    };
+    let reading = &done.reading;
+    eprintln!("{} lines of {}, {} rules written as {to}", reading.lines, reading.format, done.written);
+    for refusal in &reading.first {
+        eprintln!("{}:{}: {}: {}", refusal.file, refusal.line, refusal.reason.label(), refusal.detail);
+    }
+    for (loss, count) in &done.lost {
+        eprintln!("{count} lost: {loss}");
     }
     Ok(())
 }

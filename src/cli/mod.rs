@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config::{Config, ConfigError};
 use crate::control::client::CallError;
 use crate::daemon;
+use crate::list::{Format, MatchScope};
 use crate::name::DomainName;
 use crate::policy::OverrideKind;
 use crate::query::RecordType;
@@ -133,6 +134,20 @@ enum Command {
     Allow(OverrideArgs),
     /// Block a name and all below it for a while
     Block(OverrideArgs),
+    /// Write a list in another syntax, and say what that has lost
+    Convert {
+        /// The syntax to read: auto domains wildcard hosts adblock dnsmasq unbound rpz csv jsonl
+        #[arg(long, value_name = "FORMAT")]
+        from: Format,
+        /// The syntax to write
+        #[arg(long, value_name = "FORMAT")]
+        to: Format,
+        /// What a bare name means, here and there
+        #[arg(long = "match", value_name = "SCOPE", default_value = "exact")]
+        match_scope: Match,
+        /// The list; standard input without it
+        file: Option<PathBuf>,
+    },
     /// List the run-time overrides, or remove one
     Overrides {
         /// Take out what was decided about this name
@@ -169,6 +184,15 @@ struct Server {
     /// The server's control address, when it is not the configuration's
     #[arg(long, value_name = "ADDRESS")]
     control: Option<SocketAddr>,
+}
+
+/// What a bare name in a list means.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Match {
+    /// That name
+    Exact,
+    /// That name and every name below it
+    Subdomains,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -236,6 +260,13 @@ impl Cli {
                 Ok(lists::explain(&config()?, &name, qtype, client, json)?)
             }
             Command::Diff { old, new, json } => Ok(lists::diff(config, &old, &new, json)?),
+            Command::Convert { from, to, match_scope, file } => {
+                let match_scope = match match_scope {
+                    Match::Exact => MatchScope::Exact,
+                    Match::Subdomains => MatchScope::Subdomains,
+                };
+                Ok(lists::convert(from, to, match_scope, file.as_deref())?)
+            }
             Command::Status { server, json } => remote::status(&client(&server)?, json),
             Command::Reload { server } => remote::reload(&client(&server)?),
             Command::Rollback { generation, server } => remote::rollback(&client(&server)?, generation),

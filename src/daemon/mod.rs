@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::compile::{Freshness, Progress, Store, StoreError};
-use crate::config::{Config, Transport};
+use crate::config::{Config, DEFAULT_LISTS, Transport};
 use crate::control::{Control, ControlError};
 use crate::front::{BindError, Front, Sockets};
 use crate::list::Source;
@@ -59,6 +59,11 @@ pub enum ServeError {
         "{0}\nthere is no earlier generation either; mend the lists, or start with --allow-unfiltered to block nothing"
     )]
     Unfiltered(ListsError),
+    /// There are no lists, and nobody has said that there should be none.
+    #[error(
+        "no configuration and no list in {DEFAULT_LISTS}/; start in the folder that has them, write a configuration, or start with --allow-unfiltered to block nothing"
+    )]
+    NoLists,
     /// The run-time overrides cannot be read.
     #[error(transparent)]
     Overrides(#[from] OverridesFileError),
@@ -94,6 +99,12 @@ pub struct Options {
 /// When it cannot start, or a worker ends by itself.
 pub fn serve(config: Config, mut options: Options) -> Result<(), ServeError> {
     log::start(&config.server);
+    if config.compile.lists.is_empty() {
+        if config.path.is_none() && !options.allow_unfiltered {
+            return Err(ServeError::NoLists);
+        }
+        warn!("there is no [[list]] in the configuration; nothing is blocked");
+    }
     let clock = Clock::system();
     let store = Store::open(&config.server.state_dir)?;
     // Looked at before the lists are read: what changes meanwhile is noticed.
