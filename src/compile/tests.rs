@@ -339,3 +339,35 @@ fn without_a_store_files_are_read_in_place() {
     assert_eq!(rules(compiled.path()), ["0 exact a.example sinkhole"]);
     assert!(!world.store.state().join("lists").exists());
 }
+
+#[test]
+fn the_lists_that_are_shipped_are_without_an_error() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("blocklists");
+    let mut world = World::new();
+    for name in ["kz.jsonl", "foreign.txt"] {
+        let source = Source::parse(name, &folder).unwrap();
+        world.settings.lists.push(ListSettings { match_scope: list::MatchScope::Subdomains, ..ListSettings::new(name, source) });
+    }
+    let compiled = world.compile();
+    let [kz, foreign] = &compiled.report.lists[..] else { panic!() };
+    assert_eq!((kz.reading.format, foreign.reading.format), (Format::Jsonl, Format::Adblock));
+    assert_eq!((kz.reading.errors(), kz.reading.rules), (0, 30), "{:?}", kz.reading.first);
+    assert_eq!(foreign.reading.errors(), 0, "{:?}", foreign.reading.first);
+    assert_eq!((foreign.reading.refused(Reason::Cosmetic), foreign.reading.refused(Reason::BrowserOnly)), (1, 1));
+    assert!(rules(compiled.path()).iter().all(|rule| !rule.contains("mistake")));
+}
+
+#[test]
+fn the_catalogue_names_lists_that_can_be_configured() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("blocklists/catalog.toml");
+    let catalogue: toml::Table = fs::read_to_string(path).unwrap().parse().unwrap();
+    let lists = catalogue["catalog"].as_array().unwrap();
+    assert!(lists.len() >= 10);
+    for list in lists {
+        let text = |key: &str| list[key].as_str().unwrap_or_else(|| panic!("{list}: {key}"));
+        assert!(matches!(Source::parse(text("url"), Path::new("/")), Ok(Source::Url(_))), "{list}");
+        assert!(text("format").parse::<Format>().is_ok(), "{list}");
+        assert!(["exact", "subdomains", "-"].contains(&text("match")), "{list}");
+        assert!(!text("licence").is_empty() && text("homepage").starts_with("https://"), "{list}");
+    }
+}
