@@ -346,7 +346,10 @@ fn the_lists_that_are_shipped_are_without_an_error() {
     let mut world = World::new();
     for name in ["kz.jsonl", "foreign.txt"] {
         let source = Source::parse(name, &folder).unwrap();
-        world.settings.lists.push(ListSettings { match_scope: list::MatchScope::Subdomains, ..ListSettings::new(name, source) });
+        world
+            .settings
+            .lists
+            .push(ListSettings { match_scope: list::MatchScope::Subdomains, ..ListSettings::new(name, source) });
     }
     let compiled = world.compile();
     let [kz, foreign] = &compiled.report.lists[..] else { panic!() };
