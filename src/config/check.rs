@@ -63,7 +63,8 @@ impl Checker<'_> {
             self.fault("guard.generations", "the generation in force must be kept; write 1 or more");
         }
         let transport = self.transport(&resolver);
-        let resolver_settings = self.resolver(&resolver, &cache);
+        let resolver_settings =
+            recursor::Settings { state_dir: Some(state_dir.to_owned()), ..self.resolver(&resolver, &cache) };
         let protected = self.protected(protect);
         let lists = self.lists(list);
         Config {
@@ -212,6 +213,8 @@ impl Checker<'_> {
                 ..default.dnssec
             },
             trust_anchors,
+            state_dir: default.state_dir,
+            signal_anchors: default.signal_anchors,
             root_hints,
             allow_upstream: table.allow_upstream.iter().map(|prefix| prefix.0).collect(),
             case_randomisation: table.case_randomisation,

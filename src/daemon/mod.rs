@@ -164,6 +164,7 @@ async fn run(
     let watch_every = config.server.watch;
     let control_settings = config.control.clone();
     let (admission, mut new_admission) = tokio::sync::watch::channel(config.front.admission.clone());
+    let anchors = resolver.clone();
     let daemon = Arc::new(Daemon::new(Parts {
         config,
         store,
@@ -185,6 +186,7 @@ async fn run(
         tasks.spawn(stop.clone().run_until_cancelled_owned(watch_files(Arc::clone(&daemon), sight, watch_every)));
     }
     tasks.spawn(stop.clone().run_until_cancelled_owned(refresh_urls(Arc::clone(&daemon))));
+    tasks.spawn(stop.clone().run_until_cancelled_owned(async move { anchors.keep_anchors().await }));
     tasks.spawn(stop.clone().run_until_cancelled_owned(tidy_overrides(Arc::clone(&daemon))));
 
     let addresses: Vec<String> = listen.iter().map(ToString::to_string).collect();

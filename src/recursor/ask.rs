@@ -125,6 +125,7 @@ impl Engine {
             tries: Vec::new(),
             next: VecDeque::new(),
             poor: None,
+            unsigned: false,
             most: if effort == Effort::Full { MAX_TRIES } else { LITTLE_TRIES },
             sent: 0,
             heard: false,
@@ -218,6 +219,8 @@ struct Asking<'a> {
     next: VecDeque<Attempt>,
     /// What will do when nothing better comes.
     poor: Option<Answered>,
+    /// That is missing nothing but its signatures: no server is left out to find one that has them.
+    unsigned: bool,
     /// No more queries than this.
     most: u32,
     sent: u32,
@@ -253,7 +256,7 @@ impl<'a> Asking<'a> {
             1
         };
         let fewest = open.iter().map(|index| self.tries[*index].sent).min();
-        if self.poor.is_some() && fewest != Some(0) {
+        if self.poor.is_some() && fewest != Some(0) && !self.unsigned {
             return Choice::Nothing;
         }
         let missing = may_look_up && (fewest.is_none() || fewest > Some(0) || most == 1);
@@ -393,6 +396,7 @@ impl<'a> Asking<'a> {
         match scrub::read(message, &self.delegation.zone, self.delegation.manner, self.name, self.qtype) {
             Worth::Good(reply) if self.must_be_signed() && reply.lacks_signatures(&self.delegation.zone) => {
                 note(format!("{} (unsigned)", reply.outcome));
+                self.unsigned = true;
                 self.done(&attempt.target);
                 self.poor.get_or_insert(Answered { reply, from: attempt.target });
                 None

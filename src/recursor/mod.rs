@@ -44,6 +44,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::time::timeout;
@@ -55,7 +56,8 @@ use crate::query::{ExtendedError, Question, Rcode, RecordType};
 use self::ask::Effort;
 use self::delegation::{Delegation, Delegations, Manner};
 use self::denial::Denials;
-use self::dnssec::{Algorithms, Attempt, Fetch, FetchFailed, Validation, Validator};
+use self::dnssec::sentinel::{Sentinel, key_tag_query};
+use self::dnssec::{Algorithms, Attempt, Fetch, FetchFailed, Rollover, StandardAlgorithms, Validation, Validator};
 use self::flights::Flights;
 use self::iterate::Source;
 use self::message::{Message, RrSet};
@@ -128,6 +130,8 @@ impl Resolution {
 const FAILURE_TTL: u32 = 5;
 /// For how many seconds it is remembered that an answer does not validate; the same bound limits floods.
 const BOGUS_TTL: u32 = 30;
+/// The longest that trust anchors are left alone, in seconds.
+const ANCHOR_NAP: u64 = 3_600;
 /// Servers and zones that are remembered.
 const KNOWN_SERVERS: usize = 1 << 17;
 const KNOWN_ZONES: usize = 1 << 17;
@@ -142,6 +146,7 @@ struct Engine {
     network: Arc<dyn Network>,
     clock: Clock,
     validator: Option<Validator>,
+    rollover: Rollover,
     servers: Servers,
     delegations: Delegations,
     /// The root's servers: hints at first, then what the root itself says (RFC 8109).
@@ -192,8 +197,8 @@ pub struct Statistics {
 impl Recursor {
     /// A resolver that reaches the world through `network`.
     pub fn new(settings: Settings, network: Arc<dyn Network>, clock: Clock) -> Self {
-        let validator = Validator::new(settings.dnssec.clone(), settings.trust_anchors.clone());
-        Self::with_validator(settings, network, clock, validator)
+        let algorithms = Arc::new(StandardAlgorithms { accept_sha1: settings.dnssec.accept_sha1 });
+        Self::with_algorithms(settings, network, clock, algorithms)
     }
 
     /// A resolver with a cryptography of the caller's.
@@ -203,13 +208,23 @@ impl Recursor {
         clock: Clock,
         algorithms: Arc<dyn Algorithms>,
     ) -> Self {
-        let (validation, anchors) = (settings.dnssec.clone(), settings.trust_anchors.clone());
-        let validator = Validator::with_algorithms(validation, anchors, algorithms);
-        Self::with_validator(settings, network, clock, validator)
+        let rollover = Rollover::open(settings.state_dir.as_deref(), &settings.trust_anchors);
+        Self::with_rollover(settings, network, clock, algorithms, rollover)
     }
 
-    /// A resolver with a validator of the caller's; it is not used when the settings say not to validate.
-    pub fn with_validator(settings: Settings, network: Arc<dyn Network>, clock: Clock, validator: Validator) -> Self {
+    /// A resolver with trust anchors in a state of the caller's; those of the settings stay for other zones.
+    pub fn with_rollover(
+        settings: Settings,
+        network: Arc<dyn Network>,
+        clock: Clock,
+        algorithms: Arc<dyn Algorithms>,
+        rollover: Rollover,
+    ) -> Self {
+        let mut settings = settings;
+        for point in rollover.points() {
+            settings.trust_anchors.set(&point.zone, point.anchor());
+        }
+        let validator = Validator::with_algorithms(settings.dnssec.clone(), settings.trust_anchors.clone(), algorithms);
         let validate = settings.validate && !settings.trust_anchors.is_empty();
         let servers = Servers::new(KNOWN_SERVERS);
         let hints = Delegation::new(Name::root(), Manner::Iterate, u32::MAX);
@@ -226,6 +241,7 @@ impl Recursor {
             network,
             clock,
             validator: validate.then_some(validator),
+            rollover,
             servers,
             delegations: Delegations::new(KNOWN_ZONES),
             root: ArcSwap::new(hints.clone()),
@@ -266,13 +282,30 @@ impl Recursor {
         self.0.validator.as_ref()
     }
 
-    /// Looks after the trust anchors that are due (RFC 5011); [`Rollover::next_probe`](dnssec::Rollover::next_probe)
-    /// says when to call again.
-    pub async fn renew_anchors(&self, rollover: &dnssec::Rollover) {
-        let Some(validator) = &self.0.validator else { return };
-        let work = Work::new(&self.0.settings.limits, self.0.settings.patience, false);
-        let fetch = ChainFetch { engine: &self.0, work: &work };
-        rollover.probe(&self.0.settings.trust_anchors, validator, &fetch, self.0.clock.now()).await;
+    /// The state of the trust anchors (RFC 5011).
+    pub fn rollover(&self) -> &Rollover {
+        &self.0.rollover
+    }
+
+    /// Looks at the keys of the trust anchors that are due (RFC 5011, section 2.3). Whether it succeeds matters to no
+    /// question.
+    pub async fn probe_anchors(&self) {
+        let engine = &self.0;
+        if let Some(validator) = &engine.validator {
+            let work = Work::new(&engine.settings.limits, engine.settings.patience, false);
+            let fetch = ChainFetch { engine, work: &work };
+            engine.rollover.probe(&engine.settings.trust_anchors, validator, &fetch, engine.clock.now()).await;
+        }
+    }
+
+    /// Looks after the trust anchors for as long as it is polled.
+    pub async fn keep_anchors(&self) {
+        while let Some(due) = self.0.rollover.next_probe() {
+            // The wall clock may be set; look at it now and then.
+            let left = due.saturating_sub(self.0.clock.now().wall).min(ANCHOR_NAP);
+            tokio::time::sleep(Duration::from_secs(left)).await;
+            self.probe_anchors().await;
+        }
     }
 
     /// What is held and was done so far.
@@ -375,6 +408,14 @@ impl Engine {
         }
         if !root.targets().is_empty() {
             self.root.store(Arc::new(root));
+        }
+        // Tells the root which of its keys are trusted; the answer does not matter (RFC 8145, section 5.1).
+        if self.settings.signal_anchors
+            && let Some(validator) = &self.validator
+            && let Some(signal) = validator.anchors().of(Name::root()).and_then(|key| key_tag_query(Name::root(), key))
+        {
+            let null = RecordType::NULL;
+            let _ = self.find(&work, &Path::inner(&signal, null), &signal, null, Source::World).await;
         }
     }
 
@@ -489,6 +530,12 @@ impl Engine {
                 let mut bogus = Resolution::empty(question, Rcode::SERVFAIL, BOGUS_TTL, errors);
                 bogus.security = security;
                 return bogus;
+            }
+            let sentinel = Sentinel::of(&question.name, question.qtype).filter(|_| security == Security::Secure);
+            if let (Some(sentinel), Some(validator)) = (sentinel, &self.validator)
+                && sentinel.fails(&validator.anchors())
+            {
+                return Resolution::empty(question, Rcode::SERVFAIL, FAILURE_TTL, errors);
             }
             message.rcode = validation.rcode;
             for (set, status) in message.answer.iter_mut().zip(&validation.answer) {

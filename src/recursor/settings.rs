@@ -1,6 +1,7 @@
 //! What the operator decides about resolving; checked.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -22,6 +23,10 @@ pub struct Settings {
     pub dnssec: dnssec::Settings,
     /// Where chains of trust begin. Without any, nothing is validated.
     pub trust_anchors: TrustAnchors,
+    /// Where the state of trust anchors that roll over is kept (RFC 5011).
+    pub state_dir: Option<PathBuf>,
+    /// Whether the root is told which of its keys are trusted (RFC 8145).
+    pub signal_anchors: bool,
     /// Where resolution begins.
     pub root_hints: RootHints,
     /// Special-purpose addresses that may be asked all the same.
@@ -61,6 +66,8 @@ impl Default for Settings {
             validate: true,
             dnssec: dnssec::Settings::default(),
             trust_anchors: TrustAnchors::built_in(),
+            state_dir: None,
+            signal_anchors: true,
             root_hints: RootHints::built_in(),
             allow_upstream: Vec::new(),
             case_randomisation: true,

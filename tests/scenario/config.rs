@@ -307,6 +307,7 @@ struct Reader<'s> {
 pub(crate) fn setup(scenario: &Scenario) -> Result<Setup, Refusal> {
     let unbound = scenario.dialect == Dialect::Unbound;
     let mut recursor = settings::Settings {
+        signal_anchors: false,
         root_hints: RootHints::from_addresses(&[]),
         trust_anchors: TrustAnchors::default(),
         allow_upstream: anything_but_loopback(),

@@ -1,7 +1,6 @@
 //! The resolver that scenarios are played against: the pipeline and everything below it, as production has them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use qalqan::clock::{Clock, Now};
 use qalqan::compile::{self, Freshness, GuardMode};
@@ -23,7 +22,7 @@ use super::legacy::LegacyAlgorithms;
 pub(crate) struct Subject {
     pipeline: Arc<Pipeline>,
     admission: Admission,
-    rollover: Arc<Rollover>,
+    recursor: Recursor,
 }
 
 impl Subject {
@@ -32,15 +31,12 @@ impl Subject {
         let policy = policy(setup, clock.now())?;
         let points = setup.managed_anchors.iter().map(|text| TrustPoint::parse(text));
         let points = points.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
-        let rollover = Arc::new(Rollover::from_points(points));
-        let mut settings = setup.recursor.clone();
-        settings.trust_anchors.extend(rollover.anchors());
-
-        let recursor = Recursor::with_algorithms(settings, network, clock.clone(), Arc::new(LegacyAlgorithms));
-        let recursor = Arc::new(recursor);
-        tokio::spawn(renew_anchors(recursor.clone(), rollover.clone(), clock.clone()));
-        let pipeline = Pipeline::new(setup.pipeline.clone(), recursor, policy, clock);
-        Ok(Self { pipeline, admission: Admission::new(&setup.admission, 1, 1), rollover })
+        let (settings, rollover) = (setup.recursor.clone(), Rollover::from_points(points));
+        let recursor = Recursor::with_rollover(settings, network, clock.clone(), Arc::new(LegacyAlgorithms), rollover);
+        let keeper = recursor.clone();
+        tokio::spawn(async move { keeper.keep_anchors().await });
+        let pipeline = Pipeline::new(setup.pipeline.clone(), Arc::new(recursor.clone()), policy, clock);
+        Ok(Self { pipeline, admission: Admission::new(&setup.admission, 1, 1), recursor })
     }
 
     /// Gives the query to the resolver as a front does; `None` when it does not reply.
@@ -66,7 +62,7 @@ impl Subject {
 
     /// The seconds until trust anchors are next looked after (RFC 5011, section 2.3).
     pub(crate) fn next_probe(&self, now: Now) -> Option<u64> {
-        Some(self.rollover.next_probe()?.saturating_sub(now.wall))
+        Some(self.recursor.rollover().next_probe()?.saturating_sub(now.wall))
     }
 
     /// Compares the state of a zone's trust anchors with a state file as Unbound writes it.
@@ -80,7 +76,7 @@ impl Subject {
             Ok(expected) => expected.zone.clone(),
             Err(_) => zone.parse().map_err(|error| format!("{zone:?}: {error}"))?,
         };
-        let points = self.rollover.points();
+        let points = self.recursor.rollover().points();
         let point = points.iter().find(|point| point.zone == zone).ok_or("the zone has no trust anchor")?;
         let summary = |point: &TrustPoint| {
             let mut keys: Vec<_> = point
@@ -103,14 +99,6 @@ impl Subject {
         };
         let found = summary(point);
         if expected == found { Ok(()) } else { Err(format!("expected {expected}; found {found}")) }
-    }
-}
-
-/// Looks after trust anchors whenever they are due, as the daemon does.
-async fn renew_anchors(recursor: Arc<Recursor>, rollover: Arc<Rollover>, clock: Clock) {
-    while let Some(due) = rollover.next_probe() {
-        tokio::time::sleep(Duration::from_secs(due.saturating_sub(clock.now().wall))).await;
-        recursor.renew_anchors(&rollover).await;
     }
 }
 
