@@ -14,11 +14,13 @@ use crate::recursor::message::{self, Message, RrSet};
 use crate::recursor::{BoxFuture, Resolution, Security, Upstream};
 use crate::wire::{self, HEADER_LEN, Header};
 
+type Say = Box<dyn Fn(&Question) -> Resolution + Send>;
+
 /// Answers after `delay` what `say` says, and counts.
 pub(crate) struct World {
     pub(crate) asked: AtomicUsize,
     pub(crate) delay: Mutex<Duration>,
-    pub(crate) say: Mutex<Box<dyn Fn(&Question) -> Resolution + Send>>,
+    say: Mutex<Say>,
 }
 
 impl World {
