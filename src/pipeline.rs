@@ -275,7 +275,7 @@ impl Pipeline {
     ///
     /// The order of the stages is what the product does, so it is written out here and nowhere else. Runs on the
     /// receiving thread: no await, no lock that is held for long, and no allocation but for a query that must wait.
-    /// `reply` is cleared, then holds the reply.
+    /// `reply` is cleared, then holds the reply; it stays empty when there is none yet.
     pub fn answer(&self, request: &[u8], client: Client, now: Now, reply: &mut Vec<u8>) -> Step {
         let mut buffer = [0; MAX_NAME_LEN];
         let request = match Request::read(request, &mut buffer) {
@@ -478,10 +478,12 @@ impl Pipeline {
         match form {
             Form::Written(written) => outcome.set(Source::Policy, written),
             Form::Silence => {
+                reply.clear();
                 outcome.source = Source::Policy;
                 outcome.dropped = Some(DropReason::Policy);
             }
-            Form::Alias(_) | Form::Pass => {}
+            // What has been begun is not for sending.
+            Form::Alias(_) | Form::Pass => reply.clear(),
         }
         form
     }

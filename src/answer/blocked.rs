@@ -24,7 +24,8 @@ pub enum Form {
     Pass,
 }
 
-/// Writes the reply that the action of `hit` asks for, for a question about `name`.
+/// Writes the reply that the action of `hit` asks for, for a question about `name`. Unless the form is
+/// [`Form::Written`], what is in `reply` is of no use.
 pub fn blocked(
     settings: &Settings,
     asked: Asked<'_>,
@@ -44,10 +45,7 @@ pub fn blocked(
         (ActionRef::Sinkhole, RecordType::AAAA) => writer.answer(qtype, hit.ttl, &settings.sinkhole_ipv6.octets()),
         (ActionRef::Sinkhole | ActionRef::NxDomain | ActionRef::NoData, _) => writer.denial(hit.ttl),
         (ActionRef::Refused, _) => {}
-        (ActionRef::Drop, _) => {
-            reply.clear();
-            return Form::Silence;
-        }
+        (ActionRef::Drop, _) => return Form::Silence,
         (ActionRef::Truncate, _) if asked.transport.is_datagram() => writer.header.flags |= Header::TC,
         (ActionRef::Truncate | ActionRef::Allow, _) => return Form::Pass,
         (ActionRef::Cname(target), _) => match alias_target(name, target) {
