@@ -404,11 +404,14 @@ impl<'t> Reader<'t> {
     }
 
     fn range(&mut self, rest: &str) -> Result<Range, String> {
-        let mut bounds = rest.split_whitespace().map(str::parse::<u32>);
+        let mut bounds = plain_words(rest).map(str::parse::<u32>);
         let (Some(Ok(from)), Some(Ok(to))) = (bounds.next(), bounds.next()) else {
             return Err("RANGE_BEGIN needs the first and the last step".to_owned());
         };
         let mut range = Range { from, to, addresses: Vec::new(), entries: Vec::new() };
+        for address in plain_words(rest).skip(2) {
+            range.addresses.push(parse_address(address)?);
+        }
         loop {
             let line = self.line().ok_or("RANGE_END is missing")?;
             let (keyword, rest) = split_word(line);
