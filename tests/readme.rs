@@ -51,7 +51,7 @@ fn binary() -> Command {
 fn configuration(folder: &std::path::Path) -> std::path::PathBuf {
     let lists = std::fs::canonicalize("blocklists").unwrap();
     let text = format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\nstate-dir = \"state\"\n[control]\nlisten = \"127.0.0.1:0\"\n\
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nstate-dir = \"state\"\nlog = \"warn\"\n[control]\nlisten = \"127.0.0.1:0\"\n\
          [[list]]\nname = \"foreign\"\nsource = \"{lists}/foreign.txt\"\nmatch = \"subdomains\"\n\
          [[list]]\nname = \"kz\"\nsource = \"{lists}/kz.jsonl\"\nmatch = \"subdomains\"\n",
         lists = lists.display()

@@ -30,7 +30,7 @@ impl Home {
     /// Writes the configuration anew.
     pub(crate) fn configure(&self, config: &str) {
         let text = format!(
-            "[server]\nlisten = [\"127.0.0.1:0\"]\nstate-dir = \"state\"\nworkers = 2\nwatch = 0\n[control]\nlisten = \"127.0.0.1:0\"\n{config}"
+            "[server]\nlisten = [\"127.0.0.1:0\"]\nstate-dir = \"state\"\nworkers = 2\nwatch = 0\nlog = \"warn\"\n[control]\nlisten = \"127.0.0.1:0\"\n{config}"
         );
         self.write("qalqan.toml", &text);
     }
