@@ -7,6 +7,7 @@
 //! without DS is found or every name has been looked at.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quick_cache::sync::Cache;
 use smallvec::SmallVec;
@@ -26,6 +27,8 @@ use super::{Attempt, Fetch, Settings};
 
 /// How often something is asked for again when it does not validate.
 const RETRIES: usize = 3;
+/// How long each of these may take.
+const RETRY_PATIENCE: Duration = Duration::from_millis(1000);
 /// For how many seconds it is remembered that a zone's keys are bogus.
 const BOGUS_TTL: u32 = 60;
 /// For how many seconds anything else is remembered at least, so that one question does not ask twice.
@@ -264,9 +267,9 @@ impl Chain<'_> {
                 break error;
             }
             retries += 1;
-            match self.fetch.fetch(name, RecordType::DS, Attempt::Again).await {
-                Ok(other) => reply = other,
-                Err(_) => break error,
+            match self.fetch_again(name, RecordType::DS).await {
+                Some(other) => reply = other,
+                None => break error,
             }
         };
         Known::Zone(self.learn(name, Trust::Bogus(vec![error]), BOGUS_TTL))
@@ -294,6 +297,13 @@ impl Chain<'_> {
             }
             DsReply::Bogus(error) => Err(error),
         }
+    }
+
+    /// Asks another server for what has not validated. Whoever waits has an answer by now, if a sad one: it is worth
+    /// a moment, not the rest of their patience.
+    async fn fetch_again(&self, name: &Name, rtype: RecordType) -> Option<Arc<Message>> {
+        let again = self.fetch.fetch(name, rtype, Attempt::Again);
+        tokio::time::timeout(RETRY_PATIENCE, again).await.ok()?.ok()
     }
 
     /// Judges a reply to the DS query for `name` with the keys of a zone above it.
@@ -347,7 +357,11 @@ impl Chain<'_> {
             match self.verify(set, keys) {
                 Ok(signed) => good.push(RrSet { ttl: signed.ttl, ..set.clone() }),
                 // Another zone's; it is looked at when that zone's turn comes.
-                Err(Flaw::Misfit) => {}
+                Err(Flaw::Misfit) if rdata::signer(set).is_none_or(|signer| signer != keys.zone) => {}
+                Err(Flaw::Misfit) => {
+                    let text = format!("the signature does not fit {} {}", set.name, set.rtype);
+                    flaw = Some(ExtendedError::new(ExtendedError::BOGUS, text));
+                }
                 Err(other) => flaw = Some(other.explain(&set.name, set.rtype)),
             }
         }
@@ -378,11 +392,13 @@ impl Chain<'_> {
 
     /// Asks for the keys of `zone` and checks that one that has a fingerprint, or is an anchor, has signed them all.
     async fn dnskeys(&mut self, zone: &Name, ds: &[Rdata], anchors: &[Rdata], ttl: u32) -> Trust {
-        let mut attempt = Attempt::First;
         let mut error = None;
         for _ in 0..=RETRIES {
-            let Ok(reply) = self.fetch.fetch(zone, RecordType::DNSKEY, attempt).await else { break };
-            attempt = Attempt::Again;
+            let reply = match error {
+                None => self.fetch.fetch(zone, RecordType::DNSKEY, Attempt::First).await.ok(),
+                Some(_) => self.fetch_again(zone, RecordType::DNSKEY).await,
+            };
+            let Some(reply) = reply else { break };
             let set = reply.answer.iter().find(|set| set.rtype == RecordType::DNSKEY && *set.name == *zone);
             let checked = match set {
                 Some(set) => self.check_dnskeys(zone, set, ds, anchors),

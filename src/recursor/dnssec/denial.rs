@@ -87,7 +87,10 @@ impl<'a> Denial<'a> {
         for set in sets.filter(|set| set.name.is_at_or_below(zone)) {
             match set.rtype {
                 RecordType::NSEC => {
-                    denial.nsec.extend(set.rdata.iter().filter_map(|rdata| Some((&*set.name, Nsec::parse(rdata)?))));
+                    // One that leads out of its zone says nothing about names there, nor how far it reaches here.
+                    let inside = |nsec: &Nsec<'_>| nsec.next.is_at_or_below(zone);
+                    let records = set.rdata.iter().filter_map(|rdata| Nsec::parse(rdata)).filter(inside);
+                    denial.nsec.extend(records.map(|nsec| (&*set.name, nsec)));
                 }
                 RecordType::NSEC3 => denial.nsec3.extend(set.rdata.iter().filter_map(|rdata| hashed(zone, set, rdata))),
                 _ => {}
@@ -406,4 +409,170 @@ fn decode_hash(label: &[u8]) -> Option<Hash> {
         five.copy_from_slice(&bits.to_be_bytes()[3..]);
     }
     Some(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::name::DomainName;
+    use crate::recursor::dnssec::fixture::{self, name, set};
+    use proptest::prelude::*;
+
+    const A: RecordType = RecordType::A;
+    const TXT: RecordType = RecordType::TXT;
+
+    fn budget() -> Budget {
+        Budget::new(0, 100_000)
+    }
+
+    #[test]
+    fn names_hash_as_in_the_standard() {
+        // RFC 5155, appendix A.
+        for (text, expected) in [
+            ("example", "0p9mhaveqvm6t7vbl5lop2u3t2rp3tom"),
+            ("a.example", "35mthgpgcu1qg68fab165klnsnk3dpvl"),
+            ("*.w.example", "r53bq7cc2uvmubfu5ocmm6pers9tk9en"),
+            ("2t7b4g4vsa5smi47k61mv5bv1a22bojr.example", "kohar7mbb8dc2ce8a9qvl8hon4k53uhi"),
+        ] {
+            let salt = [0xaa, 0xbb, 0xcc, 0xdd];
+            assert_eq!(Some(hash(&name(text), &salt, 12)), decode_hash(expected.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_leads_out_of_its_zone_denies_nothing() {
+        let out = [fixture::nsec("a.kz", "com", &[A]), fixture::nsec("kz", "a.kz", &[A])];
+        let mut denial = Denial::new(&out[1].name, out.iter(), 150);
+        assert_eq!(denial.name_error(&name("b.kz"), &mut budget()), Proof::Missing);
+    }
+
+    /// Whole zones below `z`: which names have an A record; the others of the map have a TXT record.
+    fn any_zone() -> impl Strategy<Value = BTreeMap<Vec<&'static str>, bool>> {
+        let label = prop_oneof![Just("a"), Just("b"), Just("c"), Just("*")];
+        proptest::collection::btree_map(proptest::collection::vec(label, 1..4), any::<bool>(), 0..8)
+    }
+
+    fn any_question() -> impl Strategy<Value = Vec<&'static str>> {
+        proptest::collection::vec(prop_oneof![Just("a"), Just("b"), Just("c"), Just("d"), Just("*")], 1..5)
+    }
+
+    fn below_z(labels: &[&str]) -> DomainName {
+        labels.iter().rev().fold(name("z"), |name, label| name.child(label.as_bytes()).unwrap())
+    }
+
+    /// What the zone says to a question for A, looked up in the zone itself (RFC 4592, section 3.3).
+    #[derive(Debug, PartialEq)]
+    enum Truth {
+        Data,
+        NoData,
+        NameError,
+    }
+
+    fn truth(zone: &BTreeMap<DomainName, bool>, question: &Name) -> Truth {
+        let exists = |name: &Name| zone.keys().any(|known| known.is_at_or_below(name));
+        let at = |name: &Name| if zone.get(name) == Some(&true) { Truth::Data } else { Truth::NoData };
+        if exists(question) {
+            return at(question);
+        }
+        let encloser = question.ancestors().find(|name| exists(name)).unwrap();
+        match encloser.child(b"*").unwrap() {
+            wildcard if exists(&wildcard) => at(&wildcard),
+            _ => Truth::NameError,
+        }
+    }
+
+    fn types(has_a: bool) -> &'static [RecordType] {
+        if has_a { &[A] } else { &[TXT] }
+    }
+
+    proptest! {
+        #[test]
+        fn a_whole_nsec_chain_proves_what_is_true_and_nothing_else(zone in any_zone(), question in any_question()) {
+            let mut zone: BTreeMap<_, _> = zone.iter().map(|(labels, has_a)| (below_z(labels), *has_a)).collect();
+            zone.insert(name("z"), false);
+            let mut order: Vec<&DomainName> = zone.keys().collect();
+            order.sort_by(|a, b| a.canonical_cmp(b));
+            let chain: Vec<RrSet> = (0..order.len())
+                .map(|at| {
+                    let next = order[(at + 1) % order.len()];
+                    fixture::nsec(&order[at].to_string(), &next.to_string(), types(zone[order[at]]))
+                })
+                .collect();
+            check(&zone, &chain, &below_z(&question))?;
+        }
+
+        #[test]
+        fn a_whole_nsec3_chain_proves_what_is_true_and_nothing_else(zone in any_zone(), question in any_question()) {
+            let mut zone: BTreeMap<_, _> = zone.iter().map(|(labels, has_a)| (below_z(labels), *has_a)).collect();
+            zone.insert(name("z"), false);
+            // Empty names have a record of their own (RFC 5155, section 7.1).
+            let mut all: BTreeMap<DomainName, &[RecordType]> = BTreeMap::new();
+            for (owner, has_a) in &zone {
+                for ancestor in owner.ancestors().take_while(|name| name.label_count() > 0) {
+                    all.entry(ancestor.to_owned()).or_insert(&[]);
+                }
+                all.insert(owner.clone(), types(*has_a));
+            }
+            let mut hashes: Vec<(Hash, &[RecordType])> =
+                all.iter().map(|(owner, types)| (hash(owner, &[1], 1), *types)).collect();
+            hashes.sort_unstable_by_key(|(hash, _)| *hash);
+            let chain: Vec<RrSet> = (0..hashes.len())
+                .map(|at| {
+                    let (next, _) = hashes[(at + 1) % hashes.len()];
+                    let rdata = [&[1, 0, 0, 1, 1, 1, 20], &next[..], &fixture::bitmap(hashes[at].1)].concat();
+                    let mut record = set("z", RecordType::NSEC3, [rdata]);
+                    record.name = name("z").child(fixture::base32(&hashes[at].0).as_bytes()).unwrap();
+                    record
+                })
+                .collect();
+            check(&zone, &chain, &below_z(&question))?;
+        }
+
+        #[test]
+        fn any_records_are_looked_at_without_panic(
+            records in proptest::collection::vec((any::<bool>(), any_question(), proptest::collection::vec(any::<u8>(), 0..60)), 0..5),
+            question in any_question(),
+            rtype in any::<u16>(),
+        ) {
+            let sets: Vec<RrSet> = records
+                .into_iter()
+                .map(|(hashed, owner, rdata)| {
+                    let rtype = if hashed { RecordType::NSEC3 } else { RecordType::NSEC };
+                    set(&below_z(&owner).to_string(), rtype, [rdata])
+                })
+                .collect();
+            let (zone, question) = (name("z"), below_z(&question));
+            let mut denial = Denial::new(&zone, sets.iter(), 150);
+            let _ = denial.name_error(&question, &mut budget());
+            let _ = denial.no_data(&question, RecordType(rtype), &mut budget());
+            let _ = denial.no_ds(&question, &mut budget());
+            let _ = denial.no_closer(&question, &name("*.z"), &mut budget());
+        }
+    }
+
+    fn check(
+        zone: &BTreeMap<DomainName, bool>,
+        chain: &[RrSet],
+        question: &Name,
+    ) -> Result<(), proptest::test_runner::TestCaseError> {
+        let apex = name("z");
+        let mut denial = Denial::new(&apex, chain.iter(), 150);
+        let truth = truth(zone, question);
+        prop_assert_eq!(
+            denial.name_error(question, &mut budget()) == Proof::Proven,
+            truth == Truth::NameError,
+            "{:?}",
+            truth
+        );
+        prop_assert_eq!(
+            denial.no_data(question, A, &mut budget()) == Proof::Proven,
+            truth == Truth::NoData,
+            "{:?}",
+            truth
+        );
+        prop_assert_eq!(denial.no_ds(question, &mut budget()), Delegation::None);
+        Ok(())
+    }
 }

@@ -107,7 +107,7 @@ pub(super) fn nsec3_with(
     set
 }
 
-fn base32(hash: &[u8; 20]) -> String {
+pub(super) fn base32(hash: &[u8; 20]) -> String {
     let digits = b"0123456789abcdefghijklmnopqrstuv";
     hash.chunks(5)
         .flat_map(|five| {

@@ -194,3 +194,88 @@ fn signed(rrsig: &Rrsig<'_>, owner: DomainName, set: &RrSet, wall: u64) -> Signe
     let ttl = set.ttl.min(rrsig.original_ttl).min(left);
     Signed { ttl, wildcard: (owner != set.name).then_some(owner) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recursor::dnssec::StandardAlgorithms;
+    use crate::recursor::dnssec::anchors::{TrustAnchors, decode_base64};
+    use crate::recursor::dnssec::fixture::{Signer, a, name, set};
+    use crate::recursor::message::Rdata;
+    use proptest::prelude::*;
+
+    /// An RRSIG without its signature, and the signature in base 64.
+    fn rrsig(fixed: (RecordType, u8, u8, u32, u32, u16), signer: &str, signature: &str) -> Rdata {
+        let (covered, algorithm, labels, expiration, inception, key_tag) = fixed;
+        let mut rdata = covered.0.to_be_bytes().to_vec();
+        rdata.extend([algorithm, labels]);
+        for long in [3600, expiration, inception] {
+            rdata.extend(u32::to_be_bytes(long));
+        }
+        rdata.extend(key_tag.to_be_bytes());
+        rdata.extend(name(signer).as_wire());
+        rdata.extend(decode_base64(signature).unwrap());
+        rdata.into()
+    }
+
+    fn check_example(mut set: RrSet, signature: Rdata, dnskey: &str, ds: &str, wall: u64) {
+        let anchors = TrustAnchors::parse(&format!("{dnskey}\n{ds}")).unwrap();
+        let (zone, anchor) = anchors.zones().next().unwrap();
+        let (key, ds) = (
+            Dnskey::parse(&anchor.keys[0]).unwrap(),
+            crate::recursor::dnssec::rdata::Ds::parse(&anchor.ds[0]).unwrap(),
+        );
+        let standard = StandardAlgorithms::default();
+        assert_eq!(key.key_tag(), ds.key_tag);
+        assert_eq!(standard.digest(ds.digest_type, &[zone.as_wire(), key.rdata].concat()).as_deref(), Some(ds.digest));
+        set.signatures.push(signature);
+        let checked = verify(&set, zone, [key].into_iter(), &standard, &mut Budget::new(9, 9), wall);
+        assert_eq!(checked, Ok(Signed { ttl: 3600, wildcard: None }));
+        set.rdata[0] = Box::from([1]);
+        let forged = verify(&set, zone, [key].into_iter(), &standard, &mut Budget::new(9, 9), wall);
+        assert_eq!(forged, Err(Flaw::Invalid));
+    }
+
+    #[test]
+    fn the_example_of_rfc_6605_verifies() {
+        let signature = "qx6wLYqmh+l9oCKTN6qIc+bw6ya+KJ8oMz0YP107epXAyGmt+3SNruPFKG7tZoLBLlUzGGus7ZwmwWep666VCw==";
+        check_example(
+            a("www.example.net"),
+            rrsig((RecordType::A, 13, 3, 1_284_026_679, 1_281_607_479, 55648), "example.net", signature),
+            "example.net. IN DNSKEY 257 3 13 GojIhhXUN/u4v54ZQqGSnyhWJwaubCvTmeexv7bR6edbkrSqQpF64cYbcB7wNcP+e+MAnLr+Wi9xMWyQLc8NAA==",
+            "example.net. IN DS 55648 13 2 b4c8c1fe2e7477127b27115656ad6256f424625bf5c1e2770ce6d6e37df61d17",
+            1_282_000_000,
+        );
+    }
+
+    #[test]
+    fn the_example_of_rfc_8080_verifies() {
+        let signature = "oL9krJun7xfBOIWcGHi7mag5/hdZrKWw15jPGrHpjQeRAvTdszaPD+QLs3fx8A4M3e23mRZ9VrbpMngwcrqNAg==";
+        let mx = [&[0, 10], name("mail.example.com").as_wire()].concat();
+        check_example(
+            set("example.com", RecordType::MX, [mx]),
+            rrsig((RecordType::MX, 15, 2, 1_440_021_600, 1_438_207_200, 3613), "example.com", signature),
+            "example.com. IN DNSKEY 257 3 15 l02Woi0iS8Aa25FQkUd9RMzZHJpBoRQwAQEX1SxZJA4=",
+            "example.com. IN DS 3613 15 2 3aa5ab37efce57f737fc1627013fee07bdf241bd10f3b1964ab55c78e79a304b",
+            1_439_000_000,
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_signature_is_refused_without_panic(
+            rdata in proptest::collection::vec(any::<u8>(), 0..120),
+            labels in any::<u8>(),
+        ) {
+            let signer = Signer::new("kz");
+            let key = Dnskey::parse(&signer.dnskey).unwrap();
+            let mut signed = signer.sign(a("www.kz"));
+            // One of nothing but noise, and one that only pretends to another number of labels.
+            signed.signatures[0][3] = labels;
+            signed.signatures.insert(0, rdata.into());
+            let wall = crate::recursor::dnssec::fixture::WALL;
+            let checked = verify(&signed, &name("kz"), [key].into_iter(), &StandardAlgorithms::default(), &mut Budget::new(9, 9), wall);
+            prop_assert_eq!(checked.is_ok(), labels == 2);
+        }
+    }
+}

@@ -106,8 +106,11 @@ impl<'a> Judge<'a> {
         {
             // Somebody could hold back the records of the name itself (RFC 4035, section 5.3.4).
             let wildcard = wildcard.clone();
-            let proof = self.prove(&keys, |denial, budget| denial.no_closer(&set.name, &wildcard, budget));
-            let (security, errors) = conclude(proof, &set.name);
+            let (proof, flaw) = self.prove(&keys, |denial, budget| denial.no_closer(&set.name, &wildcard, budget));
+            let closer = || {
+                ExtendedError::new(ExtendedError::BOGUS, format!("no proof that {wildcard} is closest to {}", set.name))
+            };
+            let (security, errors) = conclude((proof, Some(flaw.unwrap_or_else(closer))), &set.name);
             (finding.security, finding.errors) = (security, errors);
         }
         self.validation.answer[index] = finding.status();
