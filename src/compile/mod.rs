@@ -245,7 +245,8 @@ pub fn compile(
     let inventory = inventory_of(settings, &reports);
 
     // The writer wants a file that is not there yet; the name is ours alone.
-    let file = tempfile::Builder::new().prefix(".new-").suffix(".snapshot").tempfile_in(folder).map_err(fault)?;
+    let file =
+        tempfile::Builder::new().prefix(store::UNFINISHED).suffix(".snapshot").tempfile_in(folder).map_err(fault)?;
     let path = file.path().to_owned();
     let file = file.into_temp_path();
     fs::remove_file(&path).map_err(fault)?;

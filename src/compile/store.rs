@@ -11,6 +11,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,9 @@ use super::{Compiled, Settings};
 use crate::clock::Now;
 
 const ENDING: &str = "snapshot";
+
+/// What the name of a snapshot begins with that is still being written.
+pub(super) const UNFINISHED: &str = ".new-";
 
 /// The folder in which generations, last good copies and downloads are kept.
 #[derive(Debug, Clone)]
@@ -191,8 +195,8 @@ impl Store {
             let is_old = path.extension().is_some_and(|ending| ending == ENDING)
                 && is_id(id)
                 && !kept.iter().any(|generation| generation.id == id);
-            if is_old {
-                // A process that still maps it keeps it until it lets go.
+            // A process that still maps a generation keeps it until it lets go.
+            if is_old || is_left_over(&entry) {
                 fs::remove_file(&path).map_err(at(&path))?;
             }
         }
@@ -225,6 +229,13 @@ impl Store {
     fn inputs_file(&self) -> PathBuf {
         self.generations.join("inputs.json")
     }
+}
+
+/// Whether a file is one that a compilation made which was killed, a day ago or longer.
+fn is_left_over(entry: &fs::DirEntry) -> bool {
+    let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+    entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes())
+        && age().is_some_and(|age| age > Duration::from_secs(86_400))
 }
 
 /// Writes `content` to a new file beside `path`, and renames it into place.

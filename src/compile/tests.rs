@@ -374,3 +374,39 @@ fn the_catalogue_names_lists_that_can_be_configured() {
         assert!(!text("licence").is_empty() && text("homepage").starts_with("https://"), "{list}");
     }
 }
+
+#[test]
+fn a_list_from_the_web_is_served_from_its_copy_when_the_server_is_away() {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/list", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        for body in ["a.example\n", "b.example\n"] {
+            let (stream, _) = listener.accept().unwrap();
+            let _ = BufReader::new(&stream)
+                .lines()
+                .take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty()))
+                .count();
+            let length = body.len();
+            write!(&stream, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+        }
+    });
+    let mut world = World::new();
+    world.settings.lists.push(ListSettings::new("web", Source::Url(url)));
+    assert_eq!(world.rules(), ["0 exact a.example sinkhole"]);
+    let cached = compile(
+        &world.settings,
+        Some(&world.store),
+        world.store.folder(),
+        Freshness::Cached,
+        GuardMode::Enforce,
+        NOW,
+        &mut |_| (),
+    );
+    assert_eq!(rules(cached.unwrap().path()), ["0 exact a.example sinkhole"], "no request");
+    assert_eq!(world.rules(), ["0 exact b.example sinkhole"]);
+    server.join().unwrap();
+    let compiled = world.compile();
+    assert_eq!(rules(compiled.path()), ["0 exact b.example sinkhole"]);
+    assert!(compiled.report.lists[0].kept_because.is_some());
+}

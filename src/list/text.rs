@@ -146,11 +146,7 @@ impl<R: Read> Lines<R> {
 
 /// Whether a whole line is a comment, in any of the syntaxes.
 pub(super) fn is_comment(line: &[u8]) -> bool {
-    match line {
-        [b'#' | b'!' | b';', ..] | [b'/', b'/', ..] => true,
-        [b'[', .., b']'] => true,
-        _ => false,
-    }
+    matches!(line, [b'#' | b'!' | b';', ..] | [b'/', b'/', ..] | [b'[', .., b']'])
 }
 
 /// The line without a comment behind it: a `#` that white space precedes.

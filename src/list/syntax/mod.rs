@@ -149,9 +149,7 @@ impl<'s> Reading<'s> {
         let (bytes_before, lines_before) = self.report.as_ref().map_or((0, 0), |report| (report.bytes, report.lines));
         let mut context = Context::new(self.settings, format, name, take);
         let mut parser = parser_of(format, self.settings);
-        loop {
-            let Some(line) = lines.next().map_err(text_error)? else { break };
-            let Line { number, text, cut } = line;
+        while let Some(Line { number, text, cut }) = lines.next().map_err(text_error)? {
             context.line = number;
             context.report.lines = number;
             if cut {
