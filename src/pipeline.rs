@@ -277,6 +277,7 @@ impl Pipeline {
     /// receiving thread: no await, no lock that is held for long, and no allocation but for a query that must wait.
     /// `reply` is cleared, then holds the reply; it stays empty when there is none yet.
     pub fn answer(&self, request: &[u8], client: Client, now: Now, reply: &mut Vec<u8>) -> Step {
+        reply.clear();
         let mut buffer = [0; MAX_NAME_LEN];
         let request = match Request::read(request, &mut buffer) {
             Ok(request) => request,
