@@ -13,7 +13,7 @@ use crate::clock::Now;
 use crate::name::{DomainName, MAX_KEY_LEN, Name};
 use crate::query::{Rcode, RecordType};
 
-use super::message::{Message, RrSet};
+use super::message::{Message, RrSet, leading_name};
 
 /// Zones whose proofs are kept, and proofs kept of one zone.
 const MAX_ZONES: usize = 1024;
@@ -162,11 +162,9 @@ fn proves_no_data(proof: &RrSet, qtype: RecordType) -> bool {
 /// The next name and the type bitmap of an NSEC set (RFC 4034, section 4.1).
 fn parts(set: &RrSet) -> Option<(DomainName, &[u8])> {
     let data = set.rdata.first()?;
-    let mut end = 0;
-    while *data.get(end)? != 0 {
-        end += 1 + usize::from(data[end]);
-    }
-    Some((DomainName::from_wire(&data[..=end]).ok()?, &data[end + 1..]))
+    let next = leading_name(data)?;
+    let types = &data[next.as_wire().len()..];
+    Some((next, types))
 }
 
 /// Whether a type bitmap holds `rtype` (RFC 4034, section 4.1.2).

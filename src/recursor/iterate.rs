@@ -344,6 +344,8 @@ impl Engine {
         let renamed = answer.iter().any(|set| set.rtype == RecordType::DNAME);
         if qtype != RecordType::ANY && qtype != RecordType::RRSIG {
             for set in answer.iter().filter(|set| set.rtype != RecordType::CNAME || !renamed) {
+                // A DNAME stands for many names: for a second it may be used again though its TTL is 0.
+                let ttl = if set.rtype == RecordType::DNAME { set.ttl.max(1) } else { set.ttl };
                 self.store.put(
                     &set.name,
                     set.rtype,

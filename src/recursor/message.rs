@@ -468,6 +468,11 @@ impl Writer {
     }
 }
 
+/// The name that uncompressed `data` begins with.
+pub fn leading_name(data: &[u8]) -> Option<DomainName> {
+    DomainName::from_wire(&data[..uncompressed_len(data)]).ok()
+}
+
 /// Octets of the name that `data` begins with; all of it when there is none.
 fn uncompressed_len(data: &[u8]) -> usize {
     let mut at = 0;

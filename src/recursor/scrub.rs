@@ -12,7 +12,7 @@ use crate::name::{DomainName, Name};
 use crate::query::{Rcode, RecordType};
 
 use super::delegation::Manner;
-use super::message::{Message, Rdata, RrSet};
+use super::message::{self, Message, Rdata, RrSet};
 
 /// What a reply says.
 #[derive(Debug, Clone)]
@@ -99,7 +99,7 @@ pub fn read(message: Message, zone: &Name, manner: Manner, name: &Name, qtype: R
     let upwards = message.authority.iter().any(|set| set.rtype == RecordType::NS && zone.is_below(&set.name));
     let hearsay: Vec<RrSet> = message.additional.extract_if(.., |set| !set.name.is_at_or_below(trusted)).collect();
     for section in [&mut message.answer, &mut message.authority, &mut message.additional] {
-        section.retain(|set| set.name.is_at_or_below(trusted));
+        section.retain(|set| set.name.is_at_or_below(trusted) && !reaches_beyond(set, trusted));
     }
 
     let (answer, end) = follow(&mut message.answer, trusted, name, qtype);
@@ -166,7 +166,7 @@ pub fn read(message: Message, zone: &Name, manner: Manner, name: &Name, qtype: R
     }
     if qtype == RecordType::ANY && !message.answer.is_empty() {
         reply.answer = message.answer;
-        reply.answer.retain(|set| *set.name == *name);
+        reply.answer.retain(|set| *set.name == *name && set.rtype != RecordType::RRSIG);
         return if reply.answer.is_empty() { Worth::Lame(Fault::Empty) } else { worth(reply) };
     }
 
@@ -199,6 +199,12 @@ pub fn read(message: Message, zone: &Name, manner: Manner, name: &Name, qtype: R
     }
 }
 
+/// Whether an NSEC record speaks of names that its zone cannot know.
+fn reaches_beyond(set: &RrSet, zone: &Name) -> bool {
+    let within = |data: &Rdata| message::leading_name(data).is_some_and(|next| next.is_at_or_below(zone));
+    set.rtype == RecordType::NSEC && !set.rdata.iter().all(within)
+}
+
 /// Where a chain of aliases ends.
 enum End {
     /// At the records asked for.
@@ -216,7 +222,7 @@ fn follow(sets: &mut Vec<RrSet>, trusted: &Name, name: &Name, qtype: RecordType)
     let mut chain: Vec<RrSet> = Vec::new();
     let mut at = name.to_owned();
     let take = |sets: &mut Vec<RrSet>, wanted: &dyn Fn(&RrSet) -> bool| {
-        sets.iter().position(wanted).map(|place| sets.swap_remove(place))
+        sets.iter().position(wanted).map(|place| sets.remove(place))
     };
     while chain.len() < MAX_CHAIN {
         if !at.is_at_or_below(trusted) {
@@ -224,7 +230,11 @@ fn follow(sets: &mut Vec<RrSet>, trusted: &Name, name: &Name, qtype: RecordType)
         }
         let renames = |set: &RrSet| set.rtype == RecordType::DNAME && at.is_below(&set.name);
         // A CNAME that a DNAME stands for is synthesised below, also when it is what was asked for.
-        if !(qtype == RecordType::CNAME && sets.iter().any(renames))
+        // Where an alias has other records beside it, which it must not, what comes first counts.
+        let here = sets.iter().find(|set| set.name == at && (set.rtype == qtype || set.rtype == RecordType::CNAME));
+        let found = here.is_some_and(|set| set.rtype == qtype);
+        if found
+            && !(qtype == RecordType::CNAME && sets.iter().any(renames))
             && let Some(found) = take(sets, &|set| set.rtype == qtype && set.name == at)
         {
             chain.push(found);

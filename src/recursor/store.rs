@@ -64,7 +64,7 @@ impl Entry {
     /// Its records as of `now`, the TTL counted down.
     pub fn set_at(&self, now: Now) -> Option<RrSet> {
         let left = self.left(now)?;
-        self.set.as_ref().map(|set| RrSet { ttl: left, ..set.clone() })
+        self.set.as_ref().map(|set| RrSet { ttl: left.min(set.ttl), ..set.clone() })
     }
 
     /// What belongs to it in the authority section, TTLs counted down.
@@ -158,7 +158,7 @@ impl Store {
             self.entries.remove(&KeyRef { name, rtype });
         } else if old.security != security {
             let age = now.seconds().saturating_sub(old.stored);
-            let entry = Entry { security, ttl: old.ttl.min(age.saturating_add(ttl)), ..(*old).clone() };
+            let entry = Entry { security, ttl: old.ttl.min(age.saturating_add(ttl).max(1)), ..(*old).clone() };
             self.entries.insert(Key { name: name.to_owned(), rtype }, Arc::new(entry));
         }
     }
