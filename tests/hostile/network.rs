@@ -10,8 +10,9 @@ use std::time::Duration;
 use qalqan::recursor::BoxFuture;
 use qalqan::recursor::network::{Exchange, ExchangeError, Network, Protocol};
 use qalqan::wire::{self, HEADER_LEN, Header};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
+use crate::message::{Answer, Query};
 use crate::server::{Carrier, Reaction, Source};
 use crate::world::World;
 
@@ -19,14 +20,42 @@ use crate::world::World;
 const ROUND_TRIP: Duration = Duration::from_millis(20);
 
 /// The wires of a world.
-pub struct Wires(pub Arc<World>);
+pub struct Wires {
+    world: Arc<World>,
+    /// When they were laid, if each message is to be printed.
+    traced: Option<Instant>,
+}
+
+impl Wires {
+    /// Lays the wires; prints what goes over them when `QALQAN_TRACE` is set.
+    pub fn new(world: Arc<World>) -> Self {
+        Self { world, traced: std::env::var_os("QALQAN_TRACE").map(|_| Instant::now()) }
+    }
+
+    fn trace(&self, exchange: &Exchange<'_>, carrier: Carrier, reaction: &Reaction) {
+        let (Some(start), Some(query)) = (self.traced, Query::read(exchange.query)) else { return };
+        let edns = if query.edns.is_some() { "edns" } else { "plain" };
+        let result = match reaction {
+            Reaction::Messages(sent) => match sent.last().and_then(|sent| Answer::read(&sent.bytes)) {
+                Some(answer) => format!("rcode {}, {} answers", answer.rcode, answer.answer.len()),
+                None => format!("{} messages", sent.len()),
+            },
+            other => format!("{other:?}"),
+        };
+        let at = start.elapsed().as_secs_f32();
+        let server = exchange.server.ip();
+        println!("    {at:7.3} {server} {carrier:?} {edns} {} {}: {result}", query.name, query.qtype);
+    }
+}
 
 impl Network for Wires {
     fn exchange<'a>(&'a self, exchange: Exchange<'a>) -> BoxFuture<'a, Result<Vec<u8>, ExchangeError>> {
         Box::pin(async move {
             let carrier = if exchange.protocol == Protocol::Udp { Carrier::Udp } else { Carrier::Tcp };
             let trips = if carrier == Carrier::Udp { 1 } else { 2 };
-            match self.0.receive(exchange.server.ip(), exchange.query, carrier) {
+            let reaction = self.world.receive(exchange.server.ip(), exchange.query, carrier);
+            self.trace(&exchange, carrier, &reaction);
+            match reaction {
                 Reaction::Unreachable => {
                     sleep(ROUND_TRIP).await;
                     Err(ExchangeError::Unreachable)
@@ -68,6 +97,7 @@ fn answers(query: &[u8], message: &[u8]) -> bool {
         Some((name, bytes.get(end..end + 4)?.to_vec()))
     };
     header.has(Header::QR)
+        && header.opcode() == asked.opcode()
         && header.id == asked.id
         && (header.counts[0] == 0 || header.counts[0] == 1 && question(message) == question(query))
 }

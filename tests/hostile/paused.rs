@@ -38,7 +38,7 @@ pub fn play(scenario: &Scenario) -> Outcome {
             allow_upstream: ["198.18.0.0/15", "2001:2::/48"].map(|prefix| prefix.parse().expect("a prefix")).into(),
             ..recursor::Settings::default()
         };
-        let recursor = Recursor::new(settings, Arc::new(Wires(scenario.world.clone())), clock.clone());
+        let recursor = Recursor::new(settings, Arc::new(Wires::new(scenario.world.clone())), clock.clone());
         let pipeline = Pipeline::new(pipeline::Settings::default(), Arc::new(recursor), Policy::unfiltered(), clock);
         let client = Client { address: (Ipv4Addr::LOCALHOST, 4242).into(), transport: Transport::Tcp };
 
