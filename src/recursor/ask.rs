@@ -63,6 +63,13 @@ struct Attempt {
     case: bool,
 }
 
+impl Attempt {
+    /// Whether nothing in it may confuse an old server.
+    fn is_plain(&self) -> bool {
+        !self.edns && !self.case
+    }
+}
+
 /// An attempt that has ended.
 struct Ended {
     attempt: Attempt,
@@ -129,6 +136,7 @@ impl Engine {
             most: if effort == Effort::Full { MAX_TRIES } else { LITTLE_TRIES },
             sent: 0,
             heard: false,
+            last_resort: None,
         };
         let mut desperate = false;
         let mut lookups = 0;
@@ -151,12 +159,20 @@ impl Engine {
                     continue;
                 }
                 Choice::Nothing if pending.is_empty() => {
-                    if desperate || effort == Effort::Little || asking.poor.is_some() || !self.add_hearsay(delegation) {
+                    if asking.poor.is_some() {
+                        break;
+                    }
+                    if let Some(attempt) = asking.last_resort.take() {
+                        asking.next.push_back(attempt);
+                        continue;
+                    }
+                    if desperate || effort == Effort::Little || !self.add_hearsay(delegation) {
                         break;
                     }
                     desperate = true;
                     continue;
                 }
+                Choice::Nothing if effort == Effort::Little && !overdue.is_empty() => break,
                 Choice::Nothing => {}
             }
             let left = work.left();
@@ -226,6 +242,8 @@ struct Asking<'a> {
     sent: u32,
     /// Somebody has answered something.
     heard: bool,
+    /// A plainer query to a server that answered a full one with an error.
+    last_resort: Option<Attempt>,
 }
 
 impl<'a> Asking<'a> {
@@ -251,7 +269,7 @@ impl<'a> Asking<'a> {
         let healthy = |index: &usize| !targets[*index].is_lame(now) && !targets[*index].server.is_dead(now);
         let most = if open.iter().any(healthy) {
             open.retain(|index| healthy(index));
-            if open.len() == 1 { 3 } else { 2 }
+            self.tries_each(open.len())
         } else {
             1
         };
@@ -259,8 +277,12 @@ impl<'a> Asking<'a> {
         if self.poor.is_some() && fewest != Some(0) && !self.unsigned {
             return Choice::Nothing;
         }
-        let missing = may_look_up && (fewest.is_none() || fewest > Some(0) || most == 1);
-        if missing && !self.delegation.missing(families).is_empty() {
+        // Servers without any address come before second tries, other addresses of servers after them.
+        if may_look_up
+            && (fewest > Some(0) || fewest.is_none() || most == 1)
+            && let Some(missing) = self.delegation.missing(families).first()
+            && (missing.is_first || fewest.is_none_or(|fewest| fewest >= most))
+        {
             return Choice::LookUp;
         }
         let Some(fewest) = fewest.filter(|fewest| *fewest < most) else { return Choice::Nothing };
@@ -272,13 +294,23 @@ impl<'a> Asking<'a> {
         self.tries[index].sent += 1;
         let target = targets[index].clone();
         let server = &target.server;
-        // A server that was never heard and was silent once may be one that drops EDNS.
-        let suspicious = fewest > 0 && !server.is_proven() && !server.understands_edns() && most != 1;
+        // A server that is silent and has never answered such a query may drop what has EDNS, or capitals.
+        let suspicious = fewest > 0 && !server.is_proven() && server.may_want_it_plain() && most != 1;
         let edns = server.takes_edns(now) && !suspicious;
         let case = self.engine.settings.case_randomisation
             && self.delegation.manner != Manner::Forward
-            && server.keeps_case(now);
+            && server.keeps_case(now)
+            && !suspicious;
         Choice::Try(Attempt { protocol: target.protocol.clone(), target, edns, case })
+    }
+
+    /// How often each of `open` servers is asked: a small set has to make up for what gets lost.
+    fn tries_each(&self, open: usize) -> u32 {
+        match open {
+            1 => 4,
+            2 => 3,
+            _ => 2,
+        }
     }
 
     fn patience(&self, attempt: &Attempt) -> Duration {
@@ -356,7 +388,7 @@ impl<'a> Asking<'a> {
         };
         let server = &attempt.target.server;
         if attempt.protocol == Protocol::Udp {
-            server.replied(took);
+            server.replied(took, now);
         }
         let has_question = Header::read(&octets).is_ok_and(|header| header.counts[0] > 0);
         // Only an error may come without the question.
@@ -377,7 +409,10 @@ impl<'a> Asking<'a> {
             return None;
         }
         self.heard = true;
-        if message.edns {
+        let rcode = message.rcode;
+        // Who does not understand a query may send it back as it is.
+        let echoed = matches!(rcode, Rcode::FORMERR | Rcode::NOTIMP | Rcode::BADVERS);
+        if message.edns && !echoed {
             server.sent_edns();
         }
         if message.truncated && attempt.protocol == Protocol::Udp {
@@ -385,9 +420,7 @@ impl<'a> Asking<'a> {
             self.next.push_front(Attempt { protocol: Protocol::Tcp, case: false, ..attempt });
             return None;
         }
-        let rcode = message.rcode;
-        if attempt.edns && (matches!(rcode, Rcode::FORMERR | Rcode::NOTIMP) && !message.edns || rcode == Rcode::BADVERS)
-        {
+        if attempt.edns && echoed && (!message.edns || rcode == Rcode::BADVERS || !server.understands_edns()) {
             note("no EDNS".to_owned());
             server.rejects_edns(now);
             self.next.push_front(Attempt { edns: false, ..attempt });
@@ -404,6 +437,12 @@ impl<'a> Asking<'a> {
             Worth::Good(reply) => {
                 note(reply.outcome.to_string());
                 self.next.clear();
+                attempt.target.worked();
+                if attempt.edns && attempt.case {
+                    server.does_not_want_it_plain();
+                } else if attempt.is_plain() && server.takes_edns(now) && server.keeps_case(now) {
+                    server.was_helped_by_plain(now);
+                }
                 Some(Answered { reply, from: attempt.target })
             }
             Worth::Poor(reply) => {
@@ -415,6 +454,11 @@ impl<'a> Asking<'a> {
             Worth::Lame(fault) => {
                 note(fault.to_string());
                 self.done(&attempt.target);
+                if attempt.is_plain() {
+                    server.does_not_want_it_plain();
+                } else if matches!(fault, Fault::Rcode(_)) && server.may_want_it_plain() {
+                    self.last_resort.get_or_insert(Attempt { edns: false, case: false, ..attempt.clone() });
+                }
                 if matches!(fault, Fault::UpwardReferral | Fault::Rcode(Rcode::REFUSED | Rcode::NOTAUTH)) {
                     attempt.target.was_lame(now);
                 }

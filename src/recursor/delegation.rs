@@ -70,6 +70,17 @@ struct ServerName {
     glue: SmallVec<[IpAddr; 2]>,
 }
 
+/// Addresses of a server that may be looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The server's name.
+    pub name: DomainName,
+    /// Their family, as [`family`] counts.
+    pub family: usize,
+    /// Those of the other family have not been looked up either.
+    pub is_first: bool,
+}
+
 /// An address to ask.
 #[derive(Debug)]
 pub struct Target {
@@ -96,6 +107,13 @@ impl Target {
     /// Whether it is known not to serve the zone.
     pub fn is_lame(&self, now: Now) -> bool {
         self.lame_until.load(Relaxed) > now.seconds()
+    }
+
+    /// It does serve the zone.
+    pub fn worked(&self) {
+        if self.lame_until.load(Relaxed) != 0 {
+            self.lame_until.store(0, Relaxed);
+        }
     }
 
     /// It does not serve the zone.
@@ -163,17 +181,37 @@ impl Delegation {
         self.servers.lock().targets.clone()
     }
 
-    /// Names with address families that nobody has looked up yet: those without any address first, the parent's
-    /// before the child's, IPv4 (0) before IPv6 (1).
-    pub fn missing(&self, families: [bool; 2]) -> Vec<(DomainName, usize)> {
+    /// Addresses that nobody has looked up yet: those of names without any address first, the parent's names before
+    /// the child's, IPv4 before IPv6.
+    ///
+    /// A name below a zone is known to the zone's own servers only, who are those that cannot be reached: what the
+    /// parent has not given of it nobody has.
+    pub fn missing(&self, families: [bool; 2]) -> Vec<Missing> {
         let known = self.servers.lock();
+        let own = |name: &Name| self.manner == Manner::Iterate && name.is_at_or_below(&self.zone);
         let mut missing: Vec<_> = (0..2)
             .filter(|family| families[*family])
             .flat_map(|family| known.names.iter().map(move |server| (server, family)))
-            .filter(|(server, family)| !server.tried[*family])
+            .filter(|(server, family)| !server.tried[*family] && !own(&server.name))
+            .map(|(server, family)| {
+                let missing = Missing { name: server.name.clone(), family, is_first: !server.tried[1 - family] };
+                (server.from_child, missing)
+            })
             .collect();
-        missing.sort_by_key(|(server, family)| (server.from_child, server.tried.contains(&true), *family));
-        missing.into_iter().map(|(server, family)| (server.name.clone(), family)).collect()
+        missing.sort_by_key(|(from_child, missing)| (*from_child, !missing.is_first, missing.family));
+        missing.into_iter().map(|(_, missing)| missing).collect()
+    }
+
+    /// Whether it has every server, by name and by address, that `other` has.
+    pub fn covers(&self, other: &Self) -> bool {
+        let (names, targets): (Vec<DomainName>, Vec<SocketAddr>) = {
+            let other = other.servers.lock();
+            let names = other.names.iter().map(|server| server.name.clone()).collect();
+            (names, other.targets.iter().map(|target| target.server.address).collect())
+        };
+        let known = self.servers.lock();
+        names.iter().all(|name| known.names.iter().any(|server| server.name == *name))
+            && targets.iter().all(|address| known.targets.iter().any(|target| target.server.address == *address))
     }
 
     /// Notes that addresses of `name` were looked for.

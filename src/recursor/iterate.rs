@@ -20,7 +20,7 @@ use crate::name::{DomainName, Name};
 use crate::query::{Rcode, RecordType};
 
 use super::ask::{Answered, Effort};
-use super::delegation::{Delegation, Manner, standard};
+use super::delegation::{Delegation, Manner, Missing, standard};
 use super::message::{Message, RrSet};
 use super::network::Protocol;
 use super::scrub::{self, Outcome, Reply};
@@ -146,6 +146,7 @@ impl Engine {
     async fn hop(&self, work: &Work, path: &Path<'_>, name: &Name, qtype: RecordType) -> Result<Known, Failure> {
         let mut delegation = self.starting_point(name, qtype);
         let mut fresh = false;
+        let mut failed: Option<(Arc<Delegation>, Failure)> = None;
         let mut steps = Steps::new(self.settings.query_minimisation);
         for _ in 0..self.settings.limits.steps {
             let shown = steps.shown(&delegation, name);
@@ -155,11 +156,12 @@ impl Engine {
                 steps.no_cut();
                 continue;
             }
-            let effort = if whole || steps.mode != Minimisation::Relaxed { Effort::Full } else { Effort::Little };
+            let relaxed = !whole && steps.mode == Minimisation::Relaxed;
+            let effort = if relaxed { Effort::Little } else { Effort::Full };
             let answered = match self.ask(work, path, &delegation, &shown, asked, effort).await {
                 Ok(answered) => answered,
                 Err(failure @ (Failure::Excess { .. } | Failure::Late)) => return Err(failure),
-                Err(_) if !whole && steps.mode == Minimisation::Relaxed => {
+                Err(_) if relaxed => {
                     steps.give_up();
                     continue;
                 }
@@ -171,8 +173,9 @@ impl Engine {
                     // The zone may have moved since its parent was asked.
                     if !fresh && delegation.manner == Manner::Iterate && !delegation.zone.is_root() {
                         self.delegations.remove(&delegation.zone);
-                        delegation =
-                            self.starting_point(delegation.zone.parent().unwrap_or(Name::root()), RecordType::NS);
+                        let parent = delegation.zone.parent().unwrap_or(Name::root());
+                        let parent = self.starting_point(parent, RecordType::NS);
+                        failed = Some((std::mem::replace(&mut delegation, parent), failure));
                         fresh = true;
                         continue;
                     }
@@ -182,6 +185,11 @@ impl Engine {
             let reply = &answered.reply;
             if let Outcome::Referral(cut) = &reply.outcome {
                 let child = self.enter(&delegation, cut, reply);
+                if let Some((old, failure)) = failed.take_if(|(old, _)| old.zone == child.zone && old.covers(&child)) {
+                    // It has not: what failed would fail again.
+                    self.delegations.put(old);
+                    return Err(failure);
+                }
                 if qtype == RecordType::DS && *cut.name == *name {
                     // The parent knows no DS, or does not know what a DS is (RFC 4035, section 3.1.4.1).
                     return Ok(self.ds_from_referral(&answered));
@@ -385,7 +393,7 @@ impl Engine {
     ) -> Result<bool, Failure> {
         let limits = &self.settings.limits;
         let missing = delegation.missing(self.families());
-        let wanted = missing.iter().find_map(|(name, family)| {
+        let wanted = missing.iter().find_map(|Missing { name, family, .. }| {
             let rtype = [RecordType::A, RecordType::AAAA][*family];
             Some((name, *family, path.descend(name, rtype, limits).ok()?, rtype))
         });

@@ -58,6 +58,7 @@ pub trait Network: Send + Sync + 'static {
     /// Sends the query and waits for its reply.
     ///
     /// The reply is the first message from that server that has QR set, the query's identifier, and no other question
-    /// than the query's, letters' case aside; the engine compares the case. Other messages are counted and passed over.
+    /// than the query's. One with letters in another case is the reply only if no better one follows within a moment;
+    /// the engine compares the case. Other messages are passed over.
     fn exchange<'a>(&'a self, exchange: Exchange<'a>) -> BoxFuture<'a, Result<Vec<u8>, ExchangeError>>;
 }

@@ -96,7 +96,8 @@ pub fn read(message: Message, zone: &Name, manner: Manner, name: &Name, qtype: R
     // A resolver that we were told to use may speak of everything.
     let trusted = if manner == Manner::Forward { Name::root() } else { zone };
     let mut message = message;
-    let upwards = message.authority.iter().any(|set| set.rtype == RecordType::NS && zone.is_below(&set.name));
+    let leads_away = |set: &RrSet| set.rtype == RecordType::NS && !set.name.is_at_or_below(zone);
+    let led_away = message.authority.iter().any(leads_away);
     let hearsay: Vec<RrSet> = message.additional.extract_if(.., |set| !set.name.is_at_or_below(trusted)).collect();
     for section in [&mut message.answer, &mut message.authority, &mut message.additional] {
         section.retain(|set| set.name.is_at_or_below(trusted) && !reaches_beyond(set, trusted));
@@ -184,8 +185,9 @@ pub fn read(message: Message, zone: &Name, manner: Manner, name: &Name, qtype: R
         reply.outcome = Outcome::Referral(cut);
         return Worth::Good(reply);
     }
-    let sideways = servers.clone().any(|set| *set.name == *zone) && !message.authoritative && !borrowed;
-    if (upwards || sideways) && manner != Manner::Forward {
+    // A zone's own servers beside an authoritative nothing mean that there is nothing; elsewhere, that it is elsewhere.
+    let led_back = servers.clone().any(|set| *set.name == *zone) && !message.authoritative && !borrowed;
+    if (led_away || led_back) && manner != Manner::Forward {
         return Worth::Lame(Fault::UpwardReferral);
     }
     // A proof without an SOA record proves all the same; an authority that says something usually means it.

@@ -22,6 +22,8 @@ const MOST_TIMEOUT: Duration = Duration::from_millis(1_200);
 const DEAD_AFTER: u32 = 3;
 /// For how many seconds a dead server is passed over, at first and at most.
 const DEAD_FOR: (u32, u32) = (15, 300);
+/// How many seconds ago is lately.
+const LATELY: u32 = 10;
 /// For how many seconds a fault of a server is remembered.
 const FAULT_FOR: u32 = 900;
 
@@ -76,9 +78,16 @@ pub struct Server {
     edns: AtomicU32,
     /// Until which second letters are sent to it as they are.
     plain_case_until: AtomicU32,
+    /// The second in which it was last heard, and one more; 0 for never.
+    heard: AtomicU32,
+    /// How often a plain query was answered in place of a full one; [`PLAIN_IS_NO_HELP`] when it makes no difference.
+    plain_helped: AtomicU32,
 }
 
 const EDNS_WORKS: u32 = u32::MAX;
+const PLAIN_IS_NO_HELP: u32 = u32::MAX;
+/// After so many plain queries that were answered in place of full ones, full ones are not sent any more.
+const PLAIN_AFTER: u32 = 2;
 
 impl Server {
     fn new(address: SocketAddr) -> Self {
@@ -90,11 +99,14 @@ impl Server {
             dead_until: AtomicU32::new(0),
             edns: AtomicU32::new(0),
             plain_case_until: AtomicU32::new(0),
+            heard: AtomicU32::new(0),
+            plain_helped: AtomicU32::new(0),
         }
     }
 
     /// A reply came, whatever it says: a correct negative answer is no fault.
-    pub fn replied(&self, took: Duration) {
+    pub fn replied(&self, took: Duration, now: Now) {
+        self.heard.store(now.seconds() + 1, Relaxed);
         let sample = (took.as_micros() as u32).clamp(1, 10_000_000);
         let (old, variation) = (self.round_trip.load(Relaxed), self.variation.load(Relaxed));
         let (new, variation) = if old == 0 {
@@ -122,6 +134,12 @@ impl Server {
     /// Whether it has been silent so often that others come first.
     pub fn is_dead(&self, now: Now) -> bool {
         self.dead_until.load(Relaxed) > now.seconds()
+    }
+
+    /// Whether it has been heard within the last seconds: its silence may be about what it was asked.
+    pub fn was_heard_lately(&self, now: Now) -> bool {
+        let heard = self.heard.load(Relaxed);
+        heard != 0 && heard + LATELY > now.seconds()
     }
 
     /// Whether a reply of it has been seen since it was last silent.
@@ -170,6 +188,26 @@ impl Server {
         self.edns.store(now.seconds().saturating_add(FAULT_FOR), Relaxed);
     }
 
+    /// Whether a query without EDNS and in lower case may do what a full one did not.
+    pub fn may_want_it_plain(&self) -> bool {
+        self.plain_helped.load(Relaxed) != PLAIN_IS_NO_HELP
+    }
+
+    /// It has answered a full query well, or a plain one no better.
+    pub fn does_not_want_it_plain(&self) {
+        if self.plain_helped.load(Relaxed) != PLAIN_IS_NO_HELP {
+            self.plain_helped.store(PLAIN_IS_NO_HELP, Relaxed);
+        }
+    }
+
+    /// It has answered a plain query where a full one did nothing.
+    pub fn was_helped_by_plain(&self, now: Now) {
+        if self.may_want_it_plain() && self.plain_helped.fetch_add(1, Relaxed) + 1 >= PLAIN_AFTER {
+            self.rejects_edns(now);
+            self.changes_case(now);
+        }
+    }
+
     /// Whether it repeats letters in the case they were sent in.
     pub fn keeps_case(&self, now: Now) -> bool {
         self.plain_case_until.load(Relaxed) <= now.seconds()
@@ -201,7 +239,7 @@ mod tests {
             assert_eq!(server.is_dead(at(10)), dead, "{silences}");
         }
         assert!(!server.is_dead(at(30)), "it is given another chance");
-        server.replied(Duration::from_millis(5));
+        server.replied(Duration::from_millis(5), at(30));
         assert!(!server.is_dead(at(10)));
     }
 
@@ -210,13 +248,13 @@ mod tests {
         let server = server();
         assert_eq!(server.patience(), FIRST_TIMEOUT);
         for _ in 0..50 {
-            server.replied(Duration::from_millis(1));
+            server.replied(Duration::from_millis(1), at(0));
         }
         assert_eq!(server.patience(), LEAST_TIMEOUT);
         server.was_silent(at(0));
         assert_eq!(server.patience(), 2 * LEAST_TIMEOUT);
         for _ in 0..50 {
-            server.replied(Duration::from_millis(800));
+            server.replied(Duration::from_millis(800), at(0));
         }
         assert!(server.patience() >= Duration::from_millis(800) && server.patience() <= MOST_TIMEOUT);
     }

@@ -38,7 +38,10 @@ const STREAM_IDLE: Duration = Duration::from_secs(8);
 /// The largest datagram that is read whole; more than we ever ask for.
 const LARGEST_DATAGRAM: usize = 4096;
 /// Datagrams that are not the reply; after so many somebody is guessing, and the port is given up.
-const MAX_STRAY: u32 = 8;
+const MAX_STRAY: u32 = 100;
+/// How long a reply in other letters' case than the query's is held back: whoever guesses does not know the case, and
+/// the true reply may be on its way.
+const HELD_BACK: Duration = Duration::from_millis(200);
 
 /// How servers are reached.
 #[derive(Debug, Clone, Default)]
@@ -166,25 +169,33 @@ impl Sockets {
         let _ = port.socket.take_error();
         port.socket.connect(server).await.map_err(unreachable)?;
         port.socket.send(exchange.query).await.map_err(unreachable)?;
+        let mut deadline = deadline;
+        let mut held = None;
         for _ in 0..MAX_STRAY {
             let mut reply = Vec::with_capacity(LARGEST_DATAGRAM);
             match timeout_at(deadline, port.socket.recv_buf(&mut reply)).await {
                 // The port is not used again: the reply may still come.
-                Err(_) => return Err(ExchangeError::Timeout),
+                Err(_) => break,
                 Ok(Err(error)) => return Err(unreachable(error)),
                 Ok(Ok(_)) => {}
             }
-            if answers(exchange.query, &reply) {
-                if port.uses < USES_OF_A_PORT {
-                    let mut idle = idle.lock();
-                    if idle.len() < IDLE_SOCKETS {
-                        idle.push(port);
-                    }
-                }
-                return Ok(reply);
+            if !answers(exchange.query, &reply) {
+                continue;
             }
+            if !keeps_case(exchange.query, &reply) {
+                deadline = deadline.min(Instant::now() + HELD_BACK);
+                held.get_or_insert(reply);
+                continue;
+            }
+            if port.uses < USES_OF_A_PORT && held.is_none() {
+                let mut idle = idle.lock();
+                if idle.len() < IDLE_SOCKETS {
+                    idle.push(port);
+                }
+            }
+            return Ok(reply);
         }
-        Err(ExchangeError::Timeout)
+        held.ok_or(ExchangeError::Timeout)
     }
 
     async fn stream(&self, server: SocketAddr, exchange: &Exchange<'_>) -> Result<Vec<u8>, ExchangeError> {
@@ -299,6 +310,12 @@ pub fn answers(query: &[u8], reply: &[u8]) -> bool {
     same_name && query.get(rest.clone()).is_some_and(|asked| reply.get(rest) == Some(asked))
 }
 
+/// Whether `reply`, which [`answers`] the query, repeats the letters of its name in their case, or has no name.
+fn keeps_case(query: &[u8], reply: &[u8]) -> bool {
+    let name = HEADER_LEN..crate::wire::skip_name(query, HEADER_LEN).unwrap_or(query.len());
+    Header::read(reply).is_ok_and(|header| header.counts[0] == 0) || reply.get(name.clone()) == query.get(name)
+}
+
 /// A socket on a random port (RFC 5452, section 9.2: from the whole range, not what the system would pick).
 fn open(ipv6: bool) -> Result<UdpSocket, ExchangeError> {
     let any: IpAddr = if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
@@ -356,6 +373,34 @@ mod tests {
         other[14] ^= 1;
         assert!(!answers(&query, &other), "another name");
         assert!(!answers(&query, &echo(&query)[..20]), "cut off");
+    }
+
+    #[tokio::test]
+    async fn a_reply_in_other_case_waits_for_a_better_one() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap();
+        let sockets = Sockets::new(Settings::default());
+        let query = query();
+        for better in [true, false] {
+            let serve = async {
+                let mut buffer = [0; 512];
+                let (len, from) = server.recv_from(&mut buffer).await.unwrap();
+                let reply = echo(&buffer[..len]);
+                server.send_to(&swap_case(&reply), from).await.unwrap();
+                if better {
+                    server.send_to(&reply, from).await.unwrap();
+                }
+            };
+            let (reply, ()) = tokio::join!(sockets.exchange(to(address, Protocol::Udp, &query)), serve);
+            assert_eq!(reply, Ok(if better { echo(&query) } else { swap_case(&echo(&query)) }));
+        }
+    }
+
+    /// The message with the first letter of its question in the other case.
+    fn swap_case(message: &[u8]) -> Vec<u8> {
+        let mut message = message.to_vec();
+        message[HEADER_LEN + 1] ^= 0x20;
+        message
     }
 
     #[tokio::test]

@@ -19,6 +19,9 @@ use crate::world::World;
 /// How long a message and its reply travel.
 const ROUND_TRIP: Duration = Duration::from_millis(20);
 
+/// How long a reply in other letters' case waits for a better one.
+const HELD_BACK: Duration = Duration::from_millis(200);
+
 /// The wires of a world.
 pub struct Wires {
     world: Arc<World>,
@@ -65,12 +68,18 @@ impl Network for Wires {
                     Err(ExchangeError::Closed)
                 }
                 Reaction::Messages(sent) => {
-                    let reply = sent
+                    let mut replies: Vec<(Duration, Vec<u8>)> = sent
                         .into_iter()
                         .filter(|sent| sent.source == Source::Server && answers(exchange.query, &sent.bytes))
                         .map(|sent| (sent.after + ROUND_TRIP * trips, sent.bytes))
                         .filter(|(after, _)| *after < exchange.timeout)
-                        .min_by_key(|(after, _)| *after);
+                        .collect();
+                    replies.sort_by_key(|(after, _)| *after);
+                    let exact = replies.iter().position(|(_, bytes)| keeps_case(exchange.query, bytes));
+                    let reply = match exact {
+                        Some(place) if replies[place].0 <= replies[0].0 + HELD_BACK => Some(replies.swap_remove(place)),
+                        _ => replies.into_iter().next().map(|(after, bytes)| (after + HELD_BACK, bytes)),
+                    };
                     match reply {
                         Some((after, bytes)) => {
                             sleep(after).await;
@@ -100,4 +109,10 @@ fn answers(query: &[u8], message: &[u8]) -> bool {
         && header.opcode() == asked.opcode()
         && header.id == asked.id
         && (header.counts[0] == 0 || header.counts[0] == 1 && question(message) == question(query))
+}
+
+/// Whether a reply repeats the query's name as it was sent, or has none.
+fn keeps_case(query: &[u8], reply: &[u8]) -> bool {
+    let name = HEADER_LEN..wire::skip_name(query, HEADER_LEN).unwrap_or(query.len());
+    Header::read(reply).is_ok_and(|header| header.counts[0] == 0) || reply.get(name.clone()) == query.get(name)
 }
