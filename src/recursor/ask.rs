@@ -35,6 +35,8 @@ const LITTLE_TRIES: u32 = 2;
 const LATE_REPLY: (Duration, Duration) = (Duration::from_millis(1_500), Duration::from_millis(3_000));
 /// How long a stream may take, with its handshake.
 const STREAM_TIMEOUT: Duration = Duration::from_millis(2_500);
+/// How long to wait for a stream before another server is asked as well.
+const STREAM_PATIENCE: Duration = Duration::from_millis(900);
 /// One query in so many goes to a server that was not the fastest so far.
 const EXPLORE_EVERY: u32 = 20;
 
@@ -206,8 +208,11 @@ impl Engine {
         if asking.heard {
             return Err(Failure::Lame { zone: zone() });
         }
-        if asking.sent > 0 && effort == Effort::Full {
-            delegation.failed(self.clock.now());
+        // Servers that were heard a moment ago are silent about this question, not about the zone.
+        let now = self.clock.now();
+        let alive = || delegation.targets().iter().any(|target| target.server.was_heard_lately(now));
+        if asking.sent > 0 && effort == Effort::Full && !alive() {
+            delegation.failed(now);
         }
         Err(Failure::Unreachable { zone: zone() })
     }
@@ -324,7 +329,8 @@ impl<'a> Asking<'a> {
                     patience
                 }
             }
-            Protocol::Tcp | Protocol::Tls { .. } => STREAM_TIMEOUT,
+            Protocol::Tcp | Protocol::Tls { .. } if self.delegation.manner == Manner::Forward => STREAM_TIMEOUT,
+            Protocol::Tcp | Protocol::Tls { .. } => STREAM_PATIENCE,
         }
     }
 

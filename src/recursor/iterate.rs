@@ -65,6 +65,7 @@ impl Engine {
     ) -> Result<Message, Failure> {
         let mut found = Message::default();
         let mut at = name.to_owned();
+        let mut told = false;
         if source == Source::Other {
             self.forget(work, name, qtype);
         }
@@ -72,7 +73,7 @@ impl Engine {
             let known = if followed == 0 && source != Source::Any { None } else { self.recall(&at, qtype, path) };
             let next = match known {
                 Some(known) => known,
-                None => self.hop(work, path, &at, qtype).await?,
+                None => self.hop(work, path, &at, qtype, told).await?,
             };
             let Known { answer, authority, rcode, alias } = next;
             for set in answer {
@@ -92,7 +93,11 @@ impl Engine {
             }
             found.rcode = rcode;
             match alias {
-                Some(target) => at = target,
+                Some(target) => {
+                    // There is no point in hiding a name from the servers who told it.
+                    told = self.starting_point(&target, qtype).zone == self.starting_point(&at, qtype).zone;
+                    at = target;
+                }
                 None => return Ok(found),
             }
         }
@@ -142,12 +147,19 @@ impl Engine {
         }
     }
 
-    /// Asks from the closest known zone downwards until a server answers.
-    async fn hop(&self, work: &Work, path: &Path<'_>, name: &Name, qtype: RecordType) -> Result<Known, Failure> {
+    /// Asks from the closest known zone downwards until a server answers; `told` when that zone has told the name.
+    async fn hop(
+        &self,
+        work: &Work,
+        path: &Path<'_>,
+        name: &Name,
+        qtype: RecordType,
+        told: bool,
+    ) -> Result<Known, Failure> {
         let mut delegation = self.starting_point(name, qtype);
         let mut fresh = false;
         let mut failed: Option<(Arc<Delegation>, Failure)> = None;
-        let mut steps = Steps::new(self.settings.query_minimisation);
+        let mut steps = Steps::new(if told { Minimisation::Off } else { self.settings.query_minimisation });
         for _ in 0..self.settings.limits.steps {
             let shown = steps.shown(&delegation, name);
             let whole = *shown == *name;

@@ -324,6 +324,13 @@ pub fn write_query(name: &Name, qtype: RecordType, options: QueryOptions) -> Sma
             *octet ^= ((bits & 1) as u8) << 5;
             bits = bits.rotate_right(1);
         }
+        // All lower case is what somebody guesses who knows nothing.
+        let name = &mut query[HEADER_LEN..];
+        if !name.iter().any(u8::is_ascii_uppercase)
+            && let Some(first) = name.iter_mut().find(|octet| octet.is_ascii_lowercase())
+        {
+            *first ^= 0x20;
+        }
     }
     query.extend_from_slice(&qtype.0.to_be_bytes());
     query.extend_from_slice(&Class::IN.0.to_be_bytes());
