@@ -18,7 +18,7 @@ use ipnet::IpNet;
 use super::filter::{self, SuffixHash};
 use super::layout::{HEADER_LEN, Header, NO_BLOB, RuleRecord, SECTIONS, Section, blob_at};
 use super::prefixes::PrefixRecord;
-use super::{CompiledRule, Inventory, rules};
+use super::{CompiledRule, Inventory, lookup, rules};
 use crate::rule::Trigger;
 
 /// A rule that a [`Writer`] knows.
@@ -188,7 +188,7 @@ impl Writer {
             return Ok(());
         }
         let set = self.set(rules)?;
-        let inserted = self.graph.insert(key, u64::from(set));
+        let inserted = self.graph.insert(lookup::stem(key), u64::from(set));
         inserted.map_err(|error| WriteError::Io { path: self.path.clone(), source: io_error(error) })?;
         self.hashes.push(SuffixHash::of_key(key));
         self.names += 1;
