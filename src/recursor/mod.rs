@@ -535,7 +535,9 @@ impl Engine {
             if let (Some(sentinel), Some(validator)) = (sentinel, &self.validator)
                 && sentinel.fails(&validator.anchors())
             {
-                return Resolution::empty(question, Rcode::SERVFAIL, FAILURE_TTL, errors);
+                let text = "what the name claims of a key of the root is not so here (RFC 8509)";
+                let untrue = ExtendedError::new(ExtendedError::BOGUS, text);
+                return Resolution::empty(question, Rcode::SERVFAIL, FAILURE_TTL, vec![untrue]);
             }
             message.rcode = validation.rcode;
             for (set, status) in message.answer.iter_mut().zip(&validation.answer) {

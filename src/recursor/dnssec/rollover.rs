@@ -194,6 +194,7 @@ impl TrustPoint {
             return;
         }
 
+        self.let_time_pass(wall);
         let anchor = self.anchor();
         let by_fingerprint = seen.iter().copied().filter(|key| is_among(&anchor.ds, &self.zone, key, algorithms));
         let signers: Vec<Dnskey<'_>> =
@@ -209,6 +210,20 @@ impl TrustPoint {
         self.set_intervals(set, wall);
         self.schedule(self.query_interval, wall, jitter);
         self.follow(&seen, algorithms, wall);
+    }
+
+    /// Pending -> valid, for a key that was seen often enough in sets that validated: once its time has come it may
+    /// sign the very set that it comes in, or a zone that changes its keys then would be lost.
+    fn let_time_pass(&mut self, wall: u64) {
+        for key in &mut self.keys {
+            if key.state == KeyState::AddPending
+                && key.sightings >= LEAST_SIGHTINGS
+                && wall.saturating_sub(key.last_change) >= ADD_HOLD_DOWN
+            {
+                info!(zone = %self.zone, key_tag = key.key_tag(), "a new key is a trust anchor now");
+                key.turn(KeyState::Valid, wall);
+            }
+        }
     }
 
     /// Valid or missing -> revoked.
@@ -238,13 +253,7 @@ impl TrustPoint {
         for key in &mut self.keys {
             let here = seen.iter().any(|other| key.is(other));
             match (key.state, here) {
-                (KeyState::AddPending, true) => {
-                    key.sightings += 1;
-                    if wall.saturating_sub(key.last_change) >= ADD_HOLD_DOWN && key.sightings >= LEAST_SIGHTINGS {
-                        info!(zone = %self.zone, key_tag = key.key_tag(), "a new key is a trust anchor now");
-                        key.turn(KeyState::Valid, wall);
-                    }
-                }
+                (KeyState::AddPending, true) => key.sightings = key.sightings.saturating_add(1),
                 (KeyState::Valid, false) => key.turn(KeyState::Missing, wall),
                 (KeyState::Valid, true) if key.last_change == 0 => key.last_change = wall,
                 (KeyState::Missing, true) => key.turn(KeyState::Valid, wall),
@@ -253,6 +262,7 @@ impl TrustPoint {
                 (KeyState::AddPending | KeyState::Missing | KeyState::Revoked, false) | (KeyState::Valid, true) => {}
             }
         }
+        self.let_time_pass(wall);
         for key in seen.iter().filter(|key| !key.is_revoked()) {
             if self.keys.len() >= MOST_KEYS || self.keys.iter().any(|known| known.is(key)) {
                 continue;
@@ -614,6 +624,15 @@ mod tests {
         assert_eq!(observe(&mut point, &[&old], &[&old], 10), [(tag(&old), Valid)]);
         assert_eq!(observe(&mut point, &[&old, &new], &[&old], 40)[0].1, AddPending);
         assert_eq!(observe(&mut point, &[&old, &new], &[&old], 71)[0].1, Valid);
+    }
+
+    #[test]
+    fn a_key_whose_time_has_come_may_sign_the_set_that_it_comes_in() {
+        let (old, new) = (key(1), key(2));
+        let mut point = point(&[&old]);
+        observe(&mut point, &[&old, &new], &[&old], 0);
+        observe(&mut point, &[&old, &new], &[&old], 10);
+        assert_eq!(observe(&mut point, &[&new], &[&new], 31), [(tag(&new), Valid), (tag(&old), Missing)]);
     }
 
     #[test]
