@@ -429,6 +429,12 @@ fn explain_and_compile_work_without_a_server() {
     assert_eq!(found["verdict"], "block", "{found:#}");
     assert!(found.to_string().contains("Test Court"), "{found:#}");
 
+    let traced = home.run(&["explain", "www.example.kz", "--resolve"]);
+    let text = String::from_utf8_lossy(&traced.stdout).into_owned();
+    for part in ["127.1.0.1:53 asked for", "127.1.0.4:53 asked for www.example.kz A", "RCODE 0, secure"] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+
     let compile = home.run(&["compile", "--stats", "json"]);
     assert!(compile.status.success(), "{compile:?}");
     let report: serde_json::Value = serde_json::from_slice(&compile.stdout).unwrap();

@@ -10,11 +10,14 @@ use super::{progress, say};
 use crate::clock::Clock;
 use crate::compile::{self, CompileError, Freshness, GuardMode, Report, Store, StoreError};
 use crate::config::{Config, ConfigError};
+use crate::daemon;
 use crate::list::convert::{self, ConvertError};
 use crate::list::{Format, ListSettings, MatchScope, Source};
 use crate::name::Name;
 use crate::policy::{OverrideSet, Policy};
-use crate::query::RecordType;
+use crate::query::{Question, RecordType};
+use crate::recursor::work::Step;
+use crate::recursor::{self, Recursor, Resolution, Security};
 use crate::snapshot::{OpenError, Snapshot};
 
 /// Why a command on lists did not do what it was told to.
@@ -30,6 +33,8 @@ pub(super) enum CommandError {
     Open(#[from] OpenError),
     #[error("{path}: {source}", path = path.display())]
     Io { path: PathBuf, source: io::Error },
+    #[error("cannot start: {0}")]
+    Runtime(io::Error),
     #[error(transparent)]
     Convert(#[from] ConvertError),
     #[error("{0:?} is no file, and no generation in the state folder begins with it; `qalqan status` lists them")]
@@ -146,6 +151,7 @@ pub(super) fn explain(
     name: &Name,
     qtype: RecordType,
     client: IpAddr,
+    resolve: bool,
     as_json: bool,
 ) -> Result<(), CommandError> {
     let clock = Clock::system();
@@ -173,11 +179,55 @@ pub(super) fn explain(
     let overrides = OverrideSet::from_json(&overrides).unwrap_or_default();
     let policy = Policy::new(config.policy.clone(), Some(Arc::new(snapshot)), overrides);
     let explanation = policy.explain(name, qtype, client, clock.now());
-    match as_json {
-        true => say!("{}", serde_json::to_string_pretty(&explanation).expect("strings have a JSON form")),
-        false => say!("{}", explanation.to_string().trim_end()),
+    let mut explained = serde_json::to_value(&explanation).expect("strings have a JSON form");
+    if !as_json {
+        say!("{}", explanation.to_string().trim_end());
+    }
+    if resolve {
+        let (resolution, steps) = trace(config, name, qtype)?;
+        let errors: Vec<String> =
+            resolution.errors.iter().map(|error| format!("EDE {}: {}", error.code, error.text)).collect();
+        if as_json {
+            explained["resolution"] = serde_json::json!({
+                "rcode": resolution.rcode.0,
+                "security": Security::LABELS[resolution.security.index()],
+                "errors": errors,
+                "steps": steps,
+            });
+        } else {
+            for step in &steps {
+                let millis = step.took.as_millis();
+                say!(
+                    "{} asked for {} {}: {} ({millis} ms, zone {})",
+                    step.server,
+                    step.name,
+                    step.rtype,
+                    step.result,
+                    step.zone
+                );
+            }
+            say!("the world says RCODE {}, {}", resolution.rcode.0, Security::LABELS[resolution.security.index()]);
+            errors.iter().for_each(|error| say!("  {error}"));
+        }
+    }
+    if as_json {
+        say!("{explained:#}");
     }
     Ok(())
+}
+
+/// Asks the world as the server would, with empty caches, and tells each query.
+fn trace(config: &Config, name: &Name, qtype: RecordType) -> Result<(Resolution, Vec<Step>), CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CommandError::Runtime)?;
+    // The state of trust anchors is the server's to keep.
+    let settings = recursor::Settings { state_dir: None, ..config.resolver.clone() };
+    let traced = runtime.block_on(async {
+        let network = Arc::new(daemon::network(&config.transport));
+        let resolver = Recursor::new(settings, network, Clock::system());
+        resolver.resolve_traced(&Question::new(name, qtype)).await
+    });
+    runtime.shutdown_background();
+    Ok(traced)
 }
 
 /// `qalqan diff`: the names that came, went or changed from one generation to another.

@@ -83,6 +83,9 @@ enum Command {
         /// The query type
         #[arg(short = 't', long = "type", default_value = "A", value_name = "TYPE")]
         qtype: RecordType,
+        /// Also ask the world, with nothing in the cache, and show each query on the way
+        #[arg(long)]
+        resolve: bool,
         /// The client that asks
         #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
         client: IpAddr,
@@ -256,8 +259,8 @@ impl Cli {
                 Ok(lists::compile(&config()?, output.as_deref(), matches!(stats, Some(StatsForm::Json)), waive_guards)?)
             }
             Command::Check { strict } => Ok(lists::check(&config()?, strict)?),
-            Command::Explain { name, qtype, client, json } => {
-                Ok(lists::explain(&config()?, &name, qtype, client, json)?)
+            Command::Explain { name, qtype, resolve, client, json } => {
+                Ok(lists::explain(&config()?, &name, qtype, client, resolve, json)?)
             }
             Command::Diff { old, new, json } => Ok(lists::diff(config, &old, &new, json)?),
             Command::Convert { from, to, match_scope, file } => {

@@ -214,7 +214,7 @@ impl Checker<'_> {
             },
             trust_anchors,
             state_dir: default.state_dir,
-            signal_anchors: default.signal_anchors,
+            signal_anchors: table.signal_anchors,
             root_hints,
             allow_upstream: table.allow_upstream.iter().map(|prefix| prefix.0).collect(),
             case_randomisation: table.case_randomisation,

@@ -231,7 +231,7 @@ async fn run(
 }
 
 /// How name servers are reached.
-fn network(transport: &Transport) -> transport::Sockets {
+pub(crate) fn network(transport: &Transport) -> transport::Sockets {
     let tls = (!transport.authorities.is_empty()).then(|| {
         let mut roots = rustls::RootCertStore::empty();
         let (_, unusable) = roots.add_parsable_certificates(transport.authorities.iter().cloned());
