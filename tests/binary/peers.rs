@@ -3,16 +3,10 @@
 //! A program that is not installed is passed over with a word about it, unless
 //! `QALQAN_REQUIRE_PEERS=1` says that all must be there.
 
-mod internet;
-mod server;
-
 use std::process::{Command, Output, Stdio};
-use std::sync::LazyLock;
 
-use internet::Internet;
-use server::{Home, Server};
-
-static WORLD: LazyLock<Internet> = LazyLock::new(Internet::start);
+use crate::internet::WORLD;
+use crate::server::{Home, Server, data, eventually, exchange, query};
 
 const LIST: &str = r#"
 [[list]]
@@ -140,19 +134,19 @@ fn unbound_can_forward_to_it_and_validates_what_it_says() {
         .spawn()
         .unwrap();
     let downstream = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    let mut query = server::query("www.example.kz", hickory_proto::rr::RecordType::A);
+    let mut query = query("www.example.kz", hickory_proto::rr::RecordType::A);
     query.edns.as_mut().unwrap().set_dnssec_ok(true);
     let bytes = query.to_vec().unwrap();
     let mut answer = None;
-    server::eventually("Unbound answers", || {
-        answer = server::exchange(downstream, &bytes, std::time::Duration::from_millis(500));
+    eventually("Unbound answers", || {
+        answer = exchange(downstream, &bytes, std::time::Duration::from_millis(500));
         answer.is_some()
     });
     let _ = unbound.kill();
     let _ = unbound.wait();
     let answer = hickory_proto::op::Message::from_vec(&answer.unwrap()).unwrap();
     assert!(answer.metadata.authentic_data, "Unbound could validate it\n{answer}");
-    assert_eq!(server::data(&answer, hickory_proto::rr::RecordType::A), ["192.0.2.10"]);
+    assert_eq!(data(&answer, hickory_proto::rr::RecordType::A), ["192.0.2.10"]);
 }
 
 #[test]

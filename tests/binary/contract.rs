@@ -1,21 +1,14 @@
 //! The contract, driven through the built binary against a test internet.
 
-mod internet;
-mod server;
-
 use std::io::Write;
 use std::net::TcpStream;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
-use internet::Internet;
-use server::{Home, ask, data, ede, eventually, exchange, query, rcode, read_framed, send_framed};
-
-/// One internet for all tests.
-static WORLD: LazyLock<Internet> = LazyLock::new(Internet::start);
+use crate::internet::WORLD;
+use crate::server::{Home, PATIENCE, ask, data, ede, eventually, exchange, query, rcode, read_framed, send_framed};
 
 /// A list with one entry for each action, and what belongs to it.
 const LISTS: &str = r#"
@@ -305,7 +298,7 @@ fn sigterm_answers_what_is_under_way_and_ends_with_0() {
     let home = home();
     let mut server = home.serve();
     let mut stream = TcpStream::connect(server.dns).unwrap();
-    stream.set_read_timeout(Some(server::PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     send_framed(&mut stream, &query("www.example.kz", RecordType::A).to_vec().unwrap());
     std::thread::sleep(Duration::from_millis(5));
     server.signal("TERM");
@@ -319,7 +312,7 @@ fn a_tcp_connection_carries_many_queries_at_once() {
     let home = home();
     let server = home.serve();
     let mut stream = TcpStream::connect(server.dns).unwrap();
-    stream.set_read_timeout(Some(server::PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut waiting = std::collections::BTreeSet::new();
     for index in 0..100_u16 {
         let name = if index % 2 == 0 { "blocked.kz".to_owned() } else { format!("host{index}.example.com") };

@@ -1,10 +1,8 @@
 //! Runs what README.md shows, so that it stays true.
 
-mod server;
-
 use std::process::Command;
 
-use server::{PATIENCE, Server, data, ede, exchange, query};
+use crate::server::{PATIENCE, Server, data, ede, exchange, query};
 
 /// The blocks of README.md that are fenced as `kind`.
 fn blocks(kind: &str) -> Vec<String> {

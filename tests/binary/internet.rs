@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use hickory_proto::dnssec::crypto::EcdsaSigningKey;
@@ -23,6 +23,9 @@ use hickory_server::zone_handler::{AxfrPolicy, Catalog, ZoneHandler, ZoneType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::runtime::Runtime;
+
+/// One internet for all tests.
+pub(crate) static WORLD: LazyLock<Internet> = LazyLock::new(Internet::start);
 
 type Zone = InMemoryZoneHandler<TokioRuntimeProvider>;
 
