@@ -185,14 +185,14 @@ fn what_happens_is_counted() {
         "qalqan_dnssec_validation_total{result=\"secure\"}",
         "qalqan_dns_request_duration_seconds_count{source=\"policy\"}",
     ];
-    for line in lines {
-        assert_eq!(server.metric(line), 0.0, "{line}");
-    }
+    // The resolver looks after its trust anchors from the start, so that two of them may have begun to count.
+    let before = lines.map(|line| server.metric(line));
+    assert_eq!(before[..8], [0.0; 8]);
     for name in ["blocked.kz", "shop.example.com", "www.plain.kz", "www.gov.kz", "www.example.kz", "www.example.kz"] {
         server.ask(name, RecordType::A);
     }
-    for line in lines {
-        assert!(server.metric(line) >= 1.0, "{line}");
+    for (line, before) in lines.iter().zip(before) {
+        assert!(server.metric(line) > before, "{line}");
     }
     assert_eq!(server.metric("qalqan_list_entries{list=\"kz\"}"), 3.0);
     assert!(server.metric("qalqan_list_last_success_timestamp_seconds{list=\"kz\"}") > 1.7e9);
