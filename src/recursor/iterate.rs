@@ -320,6 +320,18 @@ impl Engine {
         new
     }
 
+    /// The DS records of `name` as its parent tells them when it refers to it.
+    ///
+    /// For parents that answer a question for the records themselves with something else, such as a wildcard's alias.
+    pub(super) async fn refer(&self, work: &Work, path: &Path<'_>, name: &Name) -> Option<Message> {
+        let parent = self.starting_point(name, RecordType::DS);
+        let answered = self.ask(work, path, &parent, name, RecordType::A, Effort::Little).await.ok()?;
+        let Outcome::Referral(cut) = &answered.reply.outcome else { return None };
+        self.enter(&parent, cut, &answered.reply);
+        let Known { answer, authority, rcode, .. } = self.ds_from_referral(&answered);
+        (*cut.name == *name).then(|| Message { rcode, answer, authority, ..Message::default() })
+    }
+
     fn ds_from_referral(&self, answered: &Answered) -> Known {
         let (answer, authority) = answered.reply.authority.iter().cloned().partition(|set| set.rtype == RecordType::DS);
         Known { answer, authority, rcode: Rcode::NOERROR, alias: None }
@@ -366,12 +378,8 @@ impl Engine {
             for set in answer.iter().filter(|set| set.rtype != RecordType::CNAME || !renamed) {
                 // A DNAME stands for many names: for a second it may be used again though its TTL is 0.
                 let ttl = if set.rtype == RecordType::DNAME { set.ttl.max(1) } else { set.ttl };
-                self.store.put(
-                    &set.name,
-                    set.rtype,
-                    entry(Some(set.clone()), Rcode::NOERROR, proofs.clone(), set.ttl),
-                    now,
-                );
+                let entry = entry(Some(set.clone()), Rcode::NOERROR, proofs.clone(), ttl);
+                self.store.put(&set.name, set.rtype, entry, now);
             }
         }
         if let Some(own) = &reply.own_servers

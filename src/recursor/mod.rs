@@ -605,6 +605,10 @@ impl Fetch for ChainFetch<'_> {
             };
             let path = Path::inner(name, rtype);
             match self.engine.find(self.work, &path, name, rtype, source).await {
+                Ok(message) if rtype == RecordType::DS && message.answer.iter().any(|set| set.rtype != rtype) => {
+                    let referral = self.engine.refer(self.work, &path, name).await;
+                    Ok(Arc::new(referral.unwrap_or(message)))
+                }
                 Ok(message) => Ok(Arc::new(message)),
                 Err(failure) => Err(FetchFailed { errors: vec![failure.extended_error()] }),
             }
