@@ -302,10 +302,7 @@ impl<'a> Asking<'a> {
         // A server that is silent and has never answered such a query may drop what has EDNS, or capitals.
         let suspicious = fewest > 0 && !server.is_proven() && server.may_want_it_plain() && most != 1;
         let edns = server.takes_edns(now) && !suspicious;
-        let case = self.engine.settings.case_randomisation
-            && self.delegation.manner != Manner::Forward
-            && server.keeps_case(now)
-            && !suspicious;
+        let case = self.randomises_case() && server.keeps_case(now) && !suspicious;
         Choice::Try(Attempt { protocol: target.protocol.clone(), target, edns, case })
     }
 
@@ -316,6 +313,10 @@ impl<'a> Asking<'a> {
             2 => 3,
             _ => 2,
         }
+    }
+
+    fn randomises_case(&self) -> bool {
+        self.engine.settings.case_randomisation && self.delegation.manner != Manner::Forward
     }
 
     fn patience(&self, attempt: &Attempt) -> Duration {
@@ -444,7 +445,7 @@ impl<'a> Asking<'a> {
                 note(reply.outcome.to_string());
                 self.next.clear();
                 attempt.target.worked();
-                if attempt.edns && attempt.case {
+                if attempt.edns && (attempt.case || !self.randomises_case()) {
                     server.does_not_want_it_plain();
                 } else if attempt.is_plain() && server.takes_edns(now) && server.keeps_case(now) {
                     server.was_helped_by_plain(now);

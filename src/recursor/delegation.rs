@@ -184,11 +184,12 @@ impl Delegation {
     /// Addresses that nobody has looked up yet: those of names without any address first, the parent's names before
     /// the child's, IPv4 before IPv6.
     ///
-    /// A name below a zone is known to the zone's own servers only, who are those that cannot be reached: what the
-    /// parent has not given of it nobody has.
+    /// A name below the zone is left out while any server has an address: only the zone's servers know more of it, and
+    /// it is they who cannot be reached.
     pub fn missing(&self, families: [bool; 2]) -> Vec<Missing> {
         let known = self.servers.lock();
-        let own = |name: &Name| self.manner == Manner::Iterate && name.is_at_or_below(&self.zone);
+        let is_reachable = self.manner == Manner::Iterate && !known.targets.is_empty();
+        let own = |name: &Name| is_reachable && name.is_at_or_below(&self.zone);
         let mut missing: Vec<_> = (0..2)
             .filter(|family| families[*family])
             .flat_map(|family| known.names.iter().map(move |server| (server, family)))

@@ -103,6 +103,12 @@ fn fault(scenario: &Scenario, ask: &Ask, answer: &Answer) -> Option<String> {
     })
 }
 
+/// How many queries went upstream for each question.
+pub fn queries_per_question(outcomes: &[Outcome]) -> f64 {
+    let sum = |field: fn(&Outcome) -> u32| f64::from(outcomes.iter().map(field).sum::<u32>());
+    sum(|outcome| outcome.queries) / sum(|outcome| outcome.asked).max(1.0)
+}
+
 /// The table of all that is not a pass, and the totals.
 pub fn table(title: &str, outcomes: &[Outcome]) -> String {
     let mut text = String::new();
@@ -117,7 +123,7 @@ pub fn table(title: &str, outcomes: &[Outcome]) -> String {
         }
     }
     let sum = |field: fn(&Outcome) -> u32| outcomes.iter().map(field).sum::<u32>();
-    let (asked, right, queries) = (sum(|o| o.asked), sum(|o| o.right), sum(|o| o.queries));
+    let (asked, right) = (sum(|o| o.asked), sum(|o| o.right));
     let _ = writeln!(
         text,
         "{title}: {} of {} scenarios pass; {right} of {asked} answers right ({:.1} %), {:.2} queries a question, \
@@ -125,7 +131,7 @@ pub fn table(title: &str, outcomes: &[Outcome]) -> String {
         outcomes.iter().filter(|outcome| outcome.passed()).count(),
         outcomes.len(),
         100.0 * f64::from(right) / f64::from(asked.max(1)),
-        f64::from(queries) / f64::from(asked.max(1)),
+        queries_per_question(outcomes),
         outcomes.iter().map(|outcome| outcome.slowest).max().unwrap_or_default().as_secs_f32(),
         outcomes.iter().filter(|outcome| outcome.poisoned).count(),
         outcomes.iter().filter(|outcome| outcome.queries > outcome.limit).count(),

@@ -28,6 +28,11 @@ use std::process::ExitCode;
 use crate::judge::Outcome;
 use crate::live::Peer;
 
+/// Scenarios that do not pass yet. The list may only shrink: one that passes must be taken off it.
+const KNOWN_FAILURES: &[&str] = &[];
+/// What all questions together may cost upstream, each.
+const MOST_QUERIES_PER_QUESTION: f64 = 3.6;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let value = |key: &str| {
@@ -59,5 +64,15 @@ fn main() -> ExitCode {
     let outcomes: Vec<Outcome> =
         scenarios::all().iter().filter(|scenario| scenario.name.contains(filter)).map(paused::play).collect();
     println!("{}", judge::table("in process", &outcomes));
+    let unexpected = outcomes.iter().filter(|outcome| outcome.passed() == KNOWN_FAILURES.contains(&&*outcome.name));
+    let unexpected: Vec<&str> = unexpected.map(|outcome| &*outcome.name).collect();
+    if !unexpected.is_empty() {
+        println!("not as KNOWN_FAILURES says: {}", unexpected.join(", "));
+        return ExitCode::FAILURE;
+    }
+    if filter.is_empty() && judge::queries_per_question(&outcomes) > MOST_QUERIES_PER_QUESTION {
+        println!("more than {MOST_QUERIES_PER_QUESTION} queries a question");
+        return ExitCode::FAILURE;
+    }
     ExitCode::SUCCESS
 }
