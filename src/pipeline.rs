@@ -322,7 +322,7 @@ impl Pipeline {
             Some(Found::Fresh { entry, wants_refresh }) => {
                 outcome.lookup = Lookup::Hit;
                 if wants_refresh {
-                    self.world.ask(&query.subject());
+                    self.world.renew(&query.subject());
                 }
                 Some(Served::cached(entry, now))
             }

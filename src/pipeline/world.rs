@@ -54,6 +54,15 @@ impl World {
     ///
     /// The question is asked to its end, also when nobody waits for it any more: the answer is for the cache.
     pub(super) fn ask(self: &Arc<Self>, question: &Question) -> Option<Landing> {
+        self.start(question, Purpose::Answer)
+    }
+
+    /// As [`ask`](Self::ask), for an answer that is in the cache and about to end.
+    pub(super) fn renew(self: &Arc<Self>, question: &Question) -> Option<Landing> {
+        self.start(question, Purpose::Renewal)
+    }
+
+    fn start(self: &Arc<Self>, question: &Question, purpose: Purpose) -> Option<Landing> {
         let mut under_way = self.under_way.lock();
         if let Some(landing) = under_way.get(question) {
             return Some(landing.clone());
@@ -65,7 +74,7 @@ impl World {
         let landing = Landing(receiver);
         under_way.insert(question.clone(), landing.clone());
         drop(under_way);
-        let flight = Flight { world: self.clone(), question: question.clone() };
+        let flight = Flight { world: self.clone(), question: question.clone(), purpose };
         self.tasks.spawn_on(flight.fly(sender), &self.runtime);
         Some(landing)
     }
@@ -81,12 +90,25 @@ impl World {
 struct Flight {
     world: Arc<World>,
     question: Question,
+    purpose: Purpose,
+}
+
+/// What a question is asked for.
+#[derive(Debug, Clone, Copy)]
+enum Purpose {
+    /// Somebody waits.
+    Answer,
+    /// What is cached shall last: the world has to be asked, not what is cached further down.
+    Renewal,
 }
 
 impl Flight {
     async fn fly(self, landing: watch::Sender<Option<Arc<Entry>>>) {
         let World { cache, clock, upstream, .. } = &*self.world;
-        let resolution = upstream.resolve(&self.question, clock.now()).await;
+        let resolution = match self.purpose {
+            Purpose::Answer => upstream.resolve(&self.question, clock.now()).await,
+            Purpose::Renewal => upstream.refresh(&self.question, clock.now()).await,
+        };
         // An answer that is none, or to another question, is a fault of the resolver. Who waits is told SERVFAIL.
         if let Ok(entry) = cache.keep(Key::from(&self.question), &resolution, clock.now()) {
             landing.send_replace(Some(entry));

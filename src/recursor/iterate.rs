@@ -376,8 +376,8 @@ impl Engine {
         let renamed = answer.iter().any(|set| set.rtype == RecordType::DNAME);
         if qtype != RecordType::ANY && qtype != RecordType::RRSIG {
             for set in answer.iter().filter(|set| set.rtype != RecordType::CNAME || !renamed) {
-                // A DNAME stands for many names: for a second it may be used again though its TTL is 0.
-                let ttl = if set.rtype == RecordType::DNAME { set.ttl.max(1) } else { set.ttl };
+                // A DNAME stands for many names: until the next second ends it serves again though its TTL is 0.
+                let ttl = if set.rtype == RecordType::DNAME { set.ttl.max(2) } else { set.ttl };
                 let entry = entry(Some(set.clone()), Rcode::NOERROR, proofs.clone(), ttl);
                 self.store.put(&set.name, set.rtype, entry, now);
             }

@@ -158,7 +158,9 @@ impl Store {
             self.entries.remove(&KeyRef { name, rtype });
         } else if old.security != security {
             let age = now.seconds().saturating_sub(old.stored);
-            let entry = Entry { security, ttl: old.ttl.min(age.saturating_add(ttl).max(1)), ..(*old).clone() };
+            // What has no time to live is here for a moment of grace.
+            let ttl = if ttl == 0 { old.ttl } else { old.ttl.min(age.saturating_add(ttl)) };
+            let entry = Entry { security, ttl, ..(*old).clone() };
             self.entries.insert(Key { name: name.to_owned(), rtype }, Arc::new(entry));
         }
     }
