@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Asking the servers of one zone is the work of [`ask`](super::ask),
-//! understanding their replies that of [`scrub`](super::scrub).
+//! understanding their replies that of [`scrub`].
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //!
 //! [`Upstream`] is the seam that the pipeline sees. Behind it, the engine
 //! iterates from the root or forwards, [`dnssec`] judges what it brings, and
-//! everything leaves and arrives through a [`Network`](network::Network), which
+//! everything leaves and arrives through a [`Network`], which
 //! a test can script.
 
 //!

@@ -89,7 +89,7 @@ fn fold(value: u64) -> u64 {
 /// Octets before the fingerprints: seed, segment length, mask, all segments' length.
 const DESCRIPTOR_LEN: usize = BinaryFuse8::DESCRIPTOR_LEN;
 
-/// Makes the section that [`Filter::read`] reads. Equal hashes are no harm but pay twice.
+/// Makes the section that [`Filter`] reads. Equal hashes are no harm but pay twice.
 ///
 /// Takes some 35 octets of memory for each hash while it runs.
 pub(super) fn build(hashes: &[SuffixHash]) -> Option<Vec<u8>> {

@@ -315,7 +315,7 @@ fn a_tcp_connection_carries_many_queries_at_once() {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut waiting = std::collections::BTreeSet::new();
     for index in 0..100_u16 {
-        let name = if index % 2 == 0 { "blocked.kz".to_owned() } else { format!("host{index}.example.com") };
+        let name = if index.is_multiple_of(2) { "blocked.kz".to_owned() } else { format!("host{index}.example.com") };
         let mut query = query(&name, RecordType::A);
         query.metadata.id = index;
         waiting.insert(index);
@@ -324,7 +324,7 @@ fn a_tcp_connection_carries_many_queries_at_once() {
     while !waiting.is_empty() {
         let answer = read_framed(&mut stream).expect("an answer");
         assert!(waiting.remove(&answer.metadata.id), "{answer}");
-        let expected = if answer.metadata.id % 2 == 0 { "192.0.2.80" } else { "192.0.2.32" };
+        let expected = if answer.metadata.id.is_multiple_of(2) { "192.0.2.80" } else { "192.0.2.32" };
         assert_eq!(data(&answer, RecordType::A), [expected], "{answer}");
     }
 }

@@ -30,7 +30,7 @@ use names::NameReader;
 pub use detect::detect;
 pub(crate) use rdata::to_text as rdata_to_text;
 
-/// How much of a file [`detect`] looks at.
+/// How much of a file [`detect()`] looks at.
 const DETECT_AHEAD: usize = 128 * 1024;
 
 /// What a line of a list does to the list.
