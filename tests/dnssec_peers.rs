@@ -10,7 +10,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -480,14 +481,13 @@ fn exchange(server: &str, name: &str, qtype: RecordType, patience: Duration) -> 
     let options =
         QueryOptions { id: 7, recursion_desired: true, checking_disabled: false, edns: Some((1232, true)), case: None };
     let query = message::write_query(&name, qtype, options);
-    let socket = UdpSocket::bind("127.0.0.1:0").ok()?;
-    socket.set_read_timeout(Some(patience)).ok()?;
     let to: SocketAddr = format!("{server}:53").parse().ok()?;
-    socket.send_to(&query, to).ok()?;
-    let mut buffer = [0; 4096];
-    let (len, _) = socket.recv_from(&mut buffer).ok()?;
-    let header = Header::read(&buffer[..len]).ok()?;
-    let reply = message::parse(&buffer[..len]).ok()?;
+    let mut octets = by_datagram(&query, to, patience)?;
+    if Header::read(&octets).ok()?.has(Header::TC) {
+        octets = by_stream(&query, to, patience).ok()?;
+    }
+    let header = Header::read(&octets).ok()?;
+    let reply = message::parse(&octets).ok()?;
     let sets = reply.answer.iter().filter(|set| set.rtype != RecordType::RRSIG);
     let mut records: Vec<String> = sets
         .flat_map(|set| {
@@ -498,6 +498,26 @@ fn exchange(server: &str, name: &str, qtype: RecordType, patience: Duration) -> 
         .collect();
     records.sort_unstable();
     Some(Answer { rcode: reply.rcode, authentic: header.has(Header::AD), records })
+}
+
+fn by_datagram(query: &[u8], to: SocketAddr, patience: Duration) -> Option<Vec<u8>> {
+    let socket = UdpSocket::bind("127.0.0.1:0").ok()?;
+    socket.set_read_timeout(Some(patience)).ok()?;
+    socket.send_to(query, to).ok()?;
+    let mut buffer = [0; 4096];
+    let (len, _) = socket.recv_from(&mut buffer).ok()?;
+    Some(buffer[..len].to_vec())
+}
+
+fn by_stream(query: &[u8], to: SocketAddr, patience: Duration) -> std::io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(to)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.write_all(&[&(query.len() as u16).to_be_bytes()[..], query].concat())?;
+    let mut len = [0; 2];
+    stream.read_exact(&mut len)?;
+    let mut octets = vec![0; usize::from(u16::from_be_bytes(len))];
+    stream.read_exact(&mut octets)?;
+    Ok(octets)
 }
 
 fn wait_for(server: &str, folder: &Path) {

@@ -380,7 +380,7 @@ impl<'a> Asking<'a> {
                 took,
             });
         };
-        let octets = match reply {
+        let mut octets = match reply {
             Ok(octets) => octets,
             Err(error) => {
                 note(error.to_string());
@@ -400,14 +400,20 @@ impl<'a> Asking<'a> {
         let has_question = Header::read(&octets).is_ok_and(|header| header.counts[0] > 0);
         // Only an error may come without the question.
         let usable = |message: &Message| has_question || !matches!(message.rcode, Rcode::NOERROR | Rcode::NXDOMAIN);
+        let question = HEADER_LEN..HEADER_LEN + self.name.as_wire().len() + 4;
+        let case_kept = octets.get(question.clone()) == query.get(question.clone());
+        if let Some(question) = octets.get_mut(question).filter(|_| has_question) {
+            // Names in the reply may point here, and nobody else should see the case that we chose. The type and class
+            // that stand behind the name are not looked at any more.
+            question.make_ascii_lowercase();
+        }
         let Some(message) = message::parse(&octets).ok().filter(usable) else {
             self.heard = true;
             note("malformed".to_owned());
             self.done(&attempt.target);
             return None;
         };
-        let question_len = HEADER_LEN + self.name.as_wire().len() + 4;
-        if attempt.case && has_question && octets.get(HEADER_LEN..question_len) != query.get(HEADER_LEN..question_len) {
+        if attempt.case && has_question && !case_kept {
             // Somebody guesses, or the server does not keep the case. A stream is safe without it.
             note("other letters' case".to_owned());
             server.changes_case(now);
