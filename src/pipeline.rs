@@ -318,7 +318,7 @@ impl Pipeline {
         }
 
         // The cache lies below the filter: it keeps what the world said, and each hit is judged by the lists of today.
-        let served = match self.world.cache.find(query.key(), now) {
+        let served = match self.look_up(query.key(), now) {
             Some(Found::Fresh { entry, wants_refresh }) => {
                 outcome.lookup = Lookup::Hit;
                 if wants_refresh {
@@ -541,9 +541,15 @@ impl Pipeline {
         outcome.set(Source::Policy, written.unwrap_or_else(failed));
     }
 
+    /// What the cache has, or what may stand in for it while there is nothing better.
+    fn look_up(&self, key: Key<'_>, now: Now) -> Option<Found> {
+        let cache = &self.world.cache;
+        cache.find(key, now).or_else(|| cache.find_stand_in(key, now).map(Found::Stale))
+    }
+
     /// The answer to `subject`: from the cache, from the world, or from the cache past its time.
     async fn obtain(&self, subject: &Question, deadline: Instant) -> Result<Served, Unserved> {
-        let stale = match self.world.cache.find(Key::from(subject), self.now()) {
+        let stale = match self.look_up(Key::from(subject), self.now()) {
             // It has come meanwhile.
             Some(Found::Fresh { entry, .. }) => return Ok(Served::cached(entry, self.now())),
             Some(Found::Stale(entry)) => Some(entry),

@@ -156,6 +156,18 @@ impl Cache {
         self.may_serve_stale(&entry, now).then_some(Found::Stale(entry))
     }
 
+    /// For a question with DO that has no answer here: the stale answer to the same question without, unless it is
+    /// proven, so that whoever asks for signatures would miss them.
+    pub fn find_stand_in(&self, key: Key<'_>, now: Now) -> Option<Arc<Entry>> {
+        if !key.dnssec_ok || self.settings.stale.window.is_zero() {
+            return None;
+        }
+        let key = Key { dnssec_ok: false, ..key };
+        let entry = self.table.get(&self.hasher.hash_one(key)).filter(|entry| entry.is_for(key))?;
+        let will_do = !entry.is_fresh(now) && entry.security() != Security::Secure && self.may_serve_stale(&entry, now);
+        will_do.then_some(entry)
+    }
+
     /// A failure is not served past its time, nor is what failed validation.
     fn may_serve_stale(&self, entry: &Entry, now: Now) -> bool {
         entry.is_answer()
@@ -368,6 +380,21 @@ mod tests {
         keep(&cache, &question, &Resolution { ttl: 0, ..address(&question) }, at(0));
         assert_eq!(state(&cache, &question, at(0)), "none");
         assert_eq!(cache.statistics().entries, 0);
+    }
+
+    #[test]
+    fn a_stale_answer_stands_in_for_one_with_signatures_unless_there_are_any() {
+        for (security, found) in
+            [(Security::Indeterminate, true), (Security::Insecure, true), (Security::Secure, false)]
+        {
+            let cache = Cache::new(Settings::default());
+            let plain = question("www.example.kz");
+            let signed = Question { dnssec_ok: true, ..plain.clone() };
+            keep(&cache, &plain, &Resolution { security, ..address(&plain) }, at(0));
+            assert!(cache.find_stand_in(Key::from(&signed), at(0)).is_none(), "there is time to ask");
+            assert_eq!(cache.find_stand_in(Key::from(&signed), at(400)).is_some(), found, "{security:?}");
+            assert!(cache.find_stand_in(Key::from(&plain), at(400)).is_none(), "it stands for itself");
+        }
     }
 
     #[test]
