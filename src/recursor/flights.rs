@@ -16,10 +16,13 @@ use tokio::time::timeout;
 /// Locks, so that questions seldom meet at one.
 const SHARDS: usize = 16;
 
+/// One part of what is under way.
+type Shard<K, V> = Mutex<HashMap<K, watch::Receiver<Option<V>>, ahash::RandomState>>;
+
 /// What is under way, by what is asked.
 #[derive(Debug)]
 pub struct Flights<K, V> {
-    shards: [Mutex<HashMap<K, watch::Receiver<Option<V>>, ahash::RandomState>>; SHARDS],
+    shards: [Shard<K, V>; SHARDS],
     hasher: ahash::RandomState,
 }
 
@@ -82,7 +85,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Flights<K, V> {
 }
 
 impl<K: Hash + Eq, V> Flights<K, V> {
-    fn shard(&self, key: &K) -> &Mutex<HashMap<K, watch::Receiver<Option<V>>, ahash::RandomState>> {
+    fn shard(&self, key: &K) -> &Shard<K, V> {
         &self.shards[self.hasher.hash_one(key) as usize % SHARDS]
     }
 }

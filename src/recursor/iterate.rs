@@ -420,6 +420,10 @@ impl Engine {
         let Some((name, family, below, rtype)) = wanted else { return Ok(false) };
         work.take_lookup()?;
         delegation.looked_up(name, family);
+        if delegation.manner == Manner::Iterate && name.is_at_or_below(&delegation.zone) {
+            self.find_glue(work, &below, delegation, name, rtype).await;
+            return Ok(true);
+        }
         let found = match self.store.get_exact(name, rtype, self.clock.now()) {
             Some(entry) if entry.rcode == Rcode::SERVFAIL => Err(Failure::Recent),
             _ => {
@@ -451,6 +455,22 @@ impl Engine {
                 self.store.put(name, rtype, failed, now);
                 Ok(true)
             }
+        }
+    }
+}
+
+impl Engine {
+    /// Asks the parent for the address of a server whose name lies in its own zone, when a referral came without it.
+    async fn find_glue(&self, work: &Work, path: &Path<'_>, delegation: &Delegation, name: &Name, rtype: RecordType) {
+        let parent = self.starting_point(&delegation.zone, RecordType::DS);
+        // Nested in the question for the zone, as every look-up of a server is; hence the box.
+        let asked = Box::pin(self.ask(work, path, &parent, name, rtype, Effort::Little)).await;
+        let Ok(Answered { reply, .. }) = asked else { return };
+        for (name, address) in &reply.glue {
+            self.add_address(delegation, Some(name), *address);
+        }
+        for address in reply.answer.iter().filter(|set| *set.name == *name).flat_map(scrub::addresses) {
+            self.add_address(delegation, Some(name), address);
         }
     }
 }

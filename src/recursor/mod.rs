@@ -548,7 +548,7 @@ impl Engine {
             }
         }
         if self.settings.rebinding_protection && !self.is_private(&question.name) {
-            message.answer.iter_mut().for_each(|set| special::drop_private_addresses(set));
+            message.answer.iter_mut().for_each(special::drop_private_addresses);
             message.answer.retain(|set| !set.rdata.is_empty());
         }
         let ttl = message.answer.iter().chain(&message.authority).map(|set| set.ttl).min();
