@@ -430,6 +430,8 @@ impl<'a> Asking<'a> {
         }
         if message.truncated && attempt.protocol == Protocol::Udp {
             note("truncated".to_owned());
+            // Another datagram would bring no more.
+            self.done(&attempt.target);
             self.next.push_front(Attempt { protocol: Protocol::Tcp, case: false, ..attempt });
             return None;
         }

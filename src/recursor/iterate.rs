@@ -165,7 +165,7 @@ impl Engine {
             let whole = *shown == *name;
             let asked = if whole { qtype } else { RecordType::A };
             if !whole && self.is_known_to_be_no_cut(&shown) {
-                steps.no_cut();
+                steps.no_cut(&delegation.zone);
                 continue;
             }
             let relaxed = !whole && steps.mode == Minimisation::Relaxed;
@@ -225,7 +225,7 @@ impl Engine {
                 Outcome::NxDomain(_) => steps.give_up(),
                 _ => {
                     self.keep(&delegation, &answered, asked);
-                    steps.no_cut();
+                    steps.no_cut(&delegation.zone);
                 }
             }
         }
@@ -516,7 +516,7 @@ impl Known {
 /// How much of the name the next server is shown (RFC 9156, section 2.3).
 struct Steps {
     mode: Minimisation,
-    /// Labels that have been shown below the cut of now without finding another.
+    /// Labels that have been shown, or are passed over, below the cut of now without finding another.
     below: usize,
     /// Steps taken on the whole way.
     taken: usize,
@@ -534,9 +534,16 @@ impl Steps {
         name.suffix(delegation.zone.label_count() + self.below + 1).to_owned()
     }
 
-    /// The servers were shown a name at which no zone begins.
-    fn no_cut(&mut self) {
+    /// The servers of `zone` were shown a name at which no zone begins.
+    ///
+    /// Below the public part of the tree the next cut is far and the servers mostly belong to whom the name belongs to:
+    /// they are shown the whole of it at once, unless the operator wants it strict.
+    fn no_cut(&mut self, zone: &Name) {
         self.taken += 1;
+        if self.mode == Minimisation::Relaxed && zone.label_count() >= 2 {
+            self.below = 128;
+            return;
+        }
         // The first labels one by one, then the rest in as many steps as are left.
         self.below += if self.taken < ONE_BY_ONE { 1 } else { 128usize.div_ceil(MINIMISE_STEPS) };
         if self.taken >= MINIMISE_STEPS {
