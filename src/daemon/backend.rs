@@ -11,10 +11,10 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::lists::{self, ListsError, Loaded};
+use super::lists::{self, Cause, ListsError, Loaded};
 use super::overrides::OverridesFile;
 use crate::clock::Clock;
-use crate::compile::{self, Freshness, GuardMode, Store};
+use crate::compile::{self, Freshness, Store};
 use crate::config::Config;
 use crate::control::{
     Backend, CacheStatus, Explain, Flush, Flushed, ListStatus, NewOverride, Problem, ProblemKind, Reloaded, Status,
@@ -125,14 +125,14 @@ impl Daemon {
     ///
     /// Queries are answered by the old generation until the new one is open and verified. Whatever goes wrong, the
     /// old one stays, and the log, the metrics and the caller are told why.
-    pub(super) async fn reload(&self, freshness: Freshness) -> Result<Reloaded, Problem> {
+    pub(super) async fn reload(&self, freshness: Freshness, cause: Cause) -> Result<Reloaded, Problem> {
         let _one_at_a_time = self.reloading.lock().await;
         let path = self.config.lock().path.clone();
         let (store, clock) = (self.store.clone(), self.clock.clone());
         let work = tokio::task::spawn_blocking(move || {
             let config = Config::load(path.as_deref()).map_err(|error| Failure::Config(error.to_string()))?;
             let settings = &config.compile;
-            let loaded = lists::rebuild(&store, settings, freshness, GuardMode::Enforce, &clock, &mut |_| {})?;
+            let loaded = lists::rebuild(&store, settings, freshness, cause, &clock, &mut |_| {})?;
             Ok::<_, Failure>((config, loaded))
         });
         let outcome = work.await.unwrap_or_else(|panic| Err(Failure::Panic(panic.to_string())));
@@ -302,7 +302,7 @@ impl Backend for Daemon {
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<Reloaded, Problem>> {
-        self.reload(Freshness::Refresh).boxed()
+        self.reload(Freshness::Refresh, Cause::Asked).boxed()
     }
 
     fn rollback(&self, generation: Option<String>) -> BoxFuture<'_, Result<Reloaded, Problem>> {

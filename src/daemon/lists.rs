@@ -58,6 +58,15 @@ struct KeptList {
     kept_because: Option<String>,
 }
 
+/// What a compilation is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Somebody wants what the lists say, or nothing is in force yet.
+    Asked,
+    /// A list may have changed. A rollback stays unless one has.
+    Noticed,
+}
+
 /// The generation to start with: the compiled one if nothing has changed, a new one if something has, the last good
 /// one if that fails.
 pub(super) fn start(
@@ -72,7 +81,7 @@ pub(super) fn start(
             Err(error) => warn!(%error, "the compiled lists cannot be used; compiling them again"),
         }
     }
-    let failure = match rebuild(store, settings, Freshness::Cached, GuardMode::Enforce, clock, progress) {
+    let failure = match rebuild(store, settings, Freshness::Cached, Cause::Asked, clock, progress) {
         Ok(loaded) => return Ok(loaded),
         Err(error) => error,
     };
@@ -91,12 +100,19 @@ pub(super) fn rebuild(
     store: &Store,
     settings: &compile::Settings,
     freshness: Freshness,
-    guards: GuardMode,
+    cause: Cause,
     clock: &Clock,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Loaded, ListsError> {
-    let compiled = compile::compile(settings, Some(store), store.folder(), freshness, guards, clock.now(), progress)?;
+    let newest = store.last_report().and_then(|report| Some(report.get("generation")?.as_str()?.to_owned()));
+    let compiled =
+        compile::compile(settings, Some(store), store.folder(), freshness, GuardMode::Enforce, clock.now(), progress)?;
     tell(&compiled.report);
+    if let (Cause::Noticed, Some(current)) = (cause, store.current())
+        && newest.as_ref() == Some(&compiled.generation)
+    {
+        return open(store, &current);
+    }
     let path = store.publish(compiled, settings.keep, clock.now())?;
     open(store, &path)
 }

@@ -34,7 +34,7 @@ use crate::recursor::dnssec::StandardAlgorithms;
 use crate::recursor::{self, Recursor, transport};
 
 use backend::{Daemon, Parts};
-use lists::Loaded;
+use lists::{Cause, Loaded};
 use overrides::OverridesFile;
 use watch::{Sight, Watch};
 
@@ -207,7 +207,7 @@ async fn run(
                 let daemon = Arc::clone(&daemon);
                 tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
                     // What came of it is in the log and in the metrics.
-                    let _ = daemon.reload(Freshness::Refresh).await;
+                    let _ = daemon.reload(Freshness::Refresh, Cause::Asked).await;
                 }));
             }
         }
@@ -274,7 +274,7 @@ async fn watch_files(daemon: Arc<Daemon>, sight: Sight, every: Duration) {
         let Ok(sight) = tokio::task::spawn_blocking(move || Sight::take(&settings.lists)).await else { continue };
         if watch.is_due(sight) && !daemon.is_current().await {
             info!("a list has changed on disk");
-            let _ = daemon.reload(Freshness::Cached).await;
+            let _ = daemon.reload(Freshness::Cached, Cause::Noticed).await;
         }
     }
 }
@@ -288,7 +288,7 @@ async fn refresh_urls(daemon: Arc<Daemon>) {
         match every {
             Some(every) => {
                 tokio::time::sleep(every.max(Duration::from_secs(1))).await;
-                let _ = daemon.reload(Freshness::Refresh).await;
+                let _ = daemon.reload(Freshness::Refresh, Cause::Noticed).await;
             }
             // A reload may bring one.
             None => tokio::time::sleep(TIDY).await,

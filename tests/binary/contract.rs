@@ -294,6 +294,21 @@ fn a_second_start_uses_what_is_compiled_even_if_the_lists_are_gone() {
 }
 
 #[test]
+fn a_compiled_file_that_others_may_write_is_not_trusted() {
+    let home = home();
+    drop(home.serve());
+    let link = home.path("state/generations/current");
+    let file = std::fs::canonicalize(&link).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    let diff = home.run(&["diff", file.to_str().unwrap(), file.to_str().unwrap()]);
+    assert_eq!(diff.status.code(), Some(1), "{diff:?}");
+    let errors = String::from_utf8_lossy(&diff.stderr);
+    assert!(errors.contains("chmod") || errors.contains("write"), "it says what to do: {errors}");
+    let server = home.serve();
+    assert!(ede(&server.ask("blocked.kz", RecordType::A)).is_some(), "compiled again");
+}
+
+#[test]
 fn sigterm_answers_what_is_under_way_and_ends_with_0() {
     let home = home();
     let mut server = home.serve();
@@ -411,6 +426,10 @@ fn generations_can_be_compared_and_rolled_back() {
     assert!(ede(&server.ask("tracker.example.com", RecordType::A)).is_some());
     assert!(ede(&server.ask("other.example.com", RecordType::A)).is_none());
     assert_eq!(home.run(&["rollback", "ffff", "--control", &control]).status.code(), Some(1));
+
+    drop(server);
+    let server = home.serve();
+    assert!(ede(&server.ask("tracker.example.com", RecordType::A)).is_some(), "a rollback outlives the process");
 }
 
 #[test]
