@@ -161,17 +161,16 @@ impl<'s> Gatherer<'s> {
         Ok(())
     }
 
-    /// What tells without reading whether the list has changed.
-    pub(super) fn fingerprint(&self, hasher: &mut blake3::Hasher) {
+    /// What changes when the source does, as far as can be told without reading it.
+    pub(super) fn stamp(&self) -> String {
         let paths = match &self.settings.source {
             Source::Url(url) => {
-                self.downloads.iter().filter_map(|downloads| downloads.cached(url)).map(|copy| copy.path).collect()
+                let copy = self.downloads.as_ref().and_then(|downloads| downloads.cached(url));
+                copy.map(|copy| copy.path).into_iter().collect()
             }
             source => source.files().unwrap_or_default(),
         };
-        for path in paths {
-            hasher.update(format!("{path:?} {:?}\n", Stamp::of(&path).ok()).as_bytes());
-        }
+        paths.iter().map(|path| format!("{path:?} {:?}\n", Stamp::of(path).ok())).collect()
     }
 
     /// The copy of a URL, why it is an old one if it is, and when it was new.

@@ -3,7 +3,8 @@
 //! ```text
 //! gather   each list's files, or the last good copy of a list that has gone bad
 //! intake   text -> rules -> sorted runs on disk, in bounded memory
-//! merge    runs -> names in order, each with what all lists say of it
+//! merge    all that lists say of one name -> its rules
+//! output   runs -> names in order -> the writer
 //! guards   is this still the list that we had, give or take?
 //! store    publish, prune, roll back
 //! ```
@@ -11,29 +12,32 @@
 //! Equal lists and settings give an equal file, octet for octet.
 
 mod gather;
+mod guards;
+mod intake;
 mod merge;
+mod output;
 mod runs;
 mod store;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use serde::Serialize;
-use smallvec::SmallVec;
 
 use crate::clock::Now;
-use crate::list::syntax::Reading;
-use crate::list::{self, Format, ListSettings, Note, Source};
-use crate::name::{DomainName, MAX_KEY_LEN};
+use crate::list::{self, Format, ListSettings, Source};
+use crate::name::DomainName;
 use crate::rule::ListId;
 use crate::snapshot::{Inventory, ListEntry, WriteError, Writer};
 
-use gather::{Gatherer, Text};
-use merge::{Bodies, Event, Merged, MergedList, Merger};
-use runs::{Merge, Sorter, shared_prefix};
+use gather::Gatherer;
+use guards::Protected;
+use intake::Intake;
+use merge::{MergedList, Merger};
+use output::{Output, OutputError};
 
+pub use guards::Guards;
 pub use store::{Generation, Store, StoreError};
 
 /// What is compiled, and how far it may differ from what was.
@@ -52,23 +56,6 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self { lists: Vec::new(), protected: Vec::new(), guards: Guards::default(), keep: 5 }
-    }
-}
-
-/// How far a list may differ from its last generation before somebody must look at it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-pub struct Guards {
-    /// A list with fewer entries than this may do as it likes.
-    pub min_entries: u64,
-    /// The most that a list may have of its last size, in percent; `None` for no limit.
-    pub max_growth_percent: Option<u64>,
-    /// The least that a list must have of its last size, in percent; `None` for no limit.
-    pub min_size_percent: Option<u64>,
-}
-
-impl Default for Guards {
-    fn default() -> Self {
-        Self { min_entries: 10_000, max_growth_percent: Some(10_000), min_size_percent: Some(10) }
     }
 }
 
@@ -120,7 +107,7 @@ pub struct Compiled {
     pub generation: String,
     /// How it went.
     pub report: Report,
-    pub(in crate::compile) fingerprint: Option<String>,
+    fingerprint: String,
 }
 
 impl Compiled {
@@ -226,10 +213,17 @@ pub fn compile(
 ) -> Result<Compiled, CompileError> {
     let started = Instant::now();
     let fault = |source| CompileError::Io { path: folder.to_owned(), source };
-    let fingerprint = store.map(|store| fingerprint(settings, store));
+    // Taken before anything is read: a file that changes meanwhile is a changed one.
+    let mut stamps = stamps(settings, store);
     let mut intake = Intake::new(settings, folder, freshness, now, progress);
     for (index, list) in settings.lists.iter().enumerate() {
         intake.read(ListId(index as u16), list, store)?;
+    }
+    for (stamp, list) in stamps.iter_mut().zip(&settings.lists) {
+        // A download has its stamp from now on.
+        if matches!(list.source, Source::Url(_)) {
+            *stamp = Gatherer::new(list, store).stamp();
+        }
     }
     let Intake { mut bodies, sorter, mut reports, attempts, .. } = intake;
     bodies.seal();
@@ -282,146 +276,7 @@ pub fn compile(
         first_protected: protected.first,
         seconds: started.elapsed().as_secs_f64(),
     };
-    Ok(Compiled { file, generation: written.generation, report, fingerprint })
-}
-
-/// Reads lists into a sorter.
-struct Intake<'i> {
-    freshness: Freshness,
-    now: Now,
-    progress: &'i mut dyn FnMut(Progress<'_>),
-    bodies: Bodies,
-    sorter: Sorter,
-    folder: &'i Path,
-    reports: Vec<ListReport>,
-    /// By list, the attempt at reading it that counts.
-    attempts: Vec<u32>,
-    tried: u32,
-    done: u64,
-    total: u64,
-}
-
-impl<'i> Intake<'i> {
-    fn new(
-        settings: &Settings,
-        folder: &'i Path,
-        freshness: Freshness,
-        now: Now,
-        progress: &'i mut dyn FnMut(Progress<'_>),
-    ) -> Self {
-        let files = settings.lists.iter().flat_map(|list| list.source.files().unwrap_or_default());
-        let total = files.filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum();
-        Self {
-            freshness,
-            now,
-            progress,
-            bodies: Bodies::default(),
-            sorter: Sorter::new(folder),
-            folder,
-            reports: Vec::with_capacity(settings.lists.len()),
-            attempts: Vec::with_capacity(settings.lists.len()),
-            tried: 0,
-            done: 0,
-            total,
-        }
-    }
-
-    /// Reads a list as it is now, or as it last was good.
-    fn read(&mut self, id: ListId, list: &ListSettings, store: Option<&Store>) -> Result<(), CompileError> {
-        let gatherer = Gatherer::new(list, store);
-        let (text, reason) = match gatherer.current(self.freshness, self.now.wall) {
-            Err(reason) => (None, reason),
-            Ok(text) => match self.attempt(id, list, &gatherer, &text)? {
-                Ok(reading) => {
-                    gatherer.keep(&text).map_err(|source| self.fault(source))?;
-                    self.take(list, reading, text.stale_because, text.confirmed);
-                    return Ok(());
-                }
-                Err(reason) => (Some(text), reason),
-            },
-        };
-        let refused = |reason| CompileError::List { list: list.name.clone(), reason };
-        let Some(good) = gatherer.last_good(text.as_ref()) else { return Err(refused(reason)) };
-        match self.attempt(id, list, &gatherer, &good)? {
-            Ok(reading) => {
-                self.take(list, reading, Some(reason), good.confirmed);
-                Ok(())
-            }
-            Err(again) => Err(refused(format!("{reason}; and the copy that was good before: {again}"))),
-        }
-    }
-
-    /// Reads one text; the inner error says why the list is refused.
-    fn attempt(
-        &mut self,
-        id: ListId,
-        list: &ListSettings,
-        gatherer: &Gatherer<'_>,
-        text: &Text,
-    ) -> Result<Result<list::Report, String>, CompileError> {
-        let attempt = self.tried;
-        self.tried += 1;
-        let mut reading = Reading::new(list);
-        let mut failed = None;
-        let mut key = [0; MAX_KEY_LEN];
-        let (bodies, sorter) = (&mut self.bodies, &mut self.sorter);
-        let mut take = |entry| {
-            let (name, body) = bodies.number(id, attempt, entry);
-            if failed.is_none() {
-                failed = sorter.push(name.reversed_key(&mut key), body).err();
-            }
-        };
-        let (progress, total) = (&mut *self.progress, self.total);
-        let mut done = self.done;
-        let mut refused = None;
-        if let Source::Inline(text) = &list.source {
-            refused =
-                reading.file("inline", text.as_bytes(), &mut take, &mut |_| ()).err().map(|error| error.to_string());
-        }
-        for file in &text.files {
-            let mut file_done = 0;
-            let mut tick = |bytes| {
-                file_done = bytes;
-                progress(Progress::Reading { list: &list.name, done: done + bytes, total: total.max(done + bytes) });
-            };
-            let read = match gatherer.open(file) {
-                Ok(input) => reading.file(&file.name, input, &mut take, &mut tick).map_err(|error| error.to_string()),
-                Err(error) => Err(format!("{}: {error}", file.name)),
-            };
-            done += file_done;
-            if let Err(reason) = read {
-                refused = Some(reason);
-                break;
-            }
-        }
-        self.done = done;
-        if let Some(source) = failed {
-            return Err(self.fault(source));
-        }
-        let read = match refused {
-            Some(reason) => Err(reason),
-            None => reading.finish().map_err(|error| error.to_string()),
-        };
-        if read.is_ok() {
-            self.attempts.push(attempt);
-        }
-        Ok(read)
-    }
-
-    fn take(&mut self, list: &ListSettings, reading: list::Report, kept_because: Option<String>, confirmed: u64) {
-        self.reports.push(ListReport {
-            name: list.name.clone(),
-            source: list.source.to_string(),
-            entries: 0,
-            kept_because,
-            last_success: confirmed,
-            reading,
-        });
-    }
-
-    fn fault(&self, source: std::io::Error) -> CompileError {
-        CompileError::Io { path: self.folder.to_owned(), source }
-    }
+    Ok(Compiled { file, generation: written.generation, report, fingerprint: fingerprint(settings, &stamps) })
 }
 
 fn inventory_of(settings: &Settings, reports: &[ListReport]) -> Inventory {
@@ -442,174 +297,16 @@ fn inventory_of(settings: &Settings, reports: &[ListReport]) -> Inventory {
     Inventory { lists: settings.lists.iter().zip(reports).map(entry).collect() }
 }
 
-/// Writes merged names, and counts what can only be seen when all lists are together.
-struct Output<'o> {
-    writer: Writer,
-    merger: Merger<'o>,
-    protected: Protected,
-    reports: &'o mut [ListReport],
-    before: Vec<u8>,
-    /// The keys above the current one, by their length, and the lists that cover it from there.
-    above: Vec<(usize, SmallVec<[ListId; 2]>)>,
-}
-
-enum OutputError {
-    Write(WriteError),
-    Io(std::io::Error),
-}
-
-/// Names on their way from the merging thread to the writing one.
-#[derive(Default)]
-struct Batch {
-    keys: Vec<u8>,
-    values: Vec<u32>,
-    /// Where in `keys` and `values` each name ends.
-    ends: Vec<(u32, u32)>,
-}
-
-const BATCH: usize = 8192;
-
-impl Output<'_> {
-    /// Reading and comparing runs takes one thread, building the snapshot another.
-    fn write_all(
-        &mut self,
-        mut merge: Merge,
-        total: u64,
-        progress: &mut dyn FnMut(Progress<'_>),
-    ) -> Result<(), OutputError> {
-        std::thread::scope(|scope| {
-            let (sender, batches) = sync_channel::<Batch>(4);
-            let merging = scope.spawn(move || -> std::io::Result<()> {
-                let (mut key, mut batch) = (Vec::new(), Batch::default());
-                while merge.next(&mut key, &mut batch.values)? {
-                    batch.keys.extend_from_slice(&key);
-                    batch.ends.push((batch.keys.len() as u32, batch.values.len() as u32));
-                    if batch.ends.len() == BATCH && sender.send(std::mem::take(&mut batch)).is_err() {
-                        return Ok(());
-                    }
-                }
-                // When nobody takes it, writing has failed and says so itself.
-                let _ = sender.send(batch);
-                Ok(())
-            });
-            let mut done = 0;
-            for batch in batches {
-                let (mut key, mut value) = (0, 0);
-                for &(key_end, value_end) in &batch.ends {
-                    let values = &batch.values[value..value_end as usize];
-                    self.name(&batch.keys[key..key_end as usize], values).map_err(OutputError::Write)?;
-                    (key, value) = (key_end as usize, value_end as usize);
-                }
-                done += batch.values.len() as u64;
-                progress(Progress::Writing { done, total });
-            }
-            let merged = merging.join().unwrap_or_else(|_| Err(std::io::Error::other("the merging thread panicked")));
-            merged.map_err(OutputError::Io)
-        })
-    }
-
-    fn name(&mut self, key: &[u8], values: &[u32]) -> Result<(), WriteError> {
-        let merged = self.merger.merge(values, &mut self.writer);
-        for (list, event) in &merged.events {
-            let reading = &mut self.reports[list.index()].reading;
-            match event {
-                Event::Note(note) => reading.note(*note),
-                Event::Refused(reason) => reading.add_refused(*reason, 1),
-            }
-        }
-        if merged.rules.is_empty() {
-            return Ok(());
-        }
-        // A key's ancestors are its prefixes, and they all came before it.
-        let shared = shared_prefix(&self.before, key);
-        while self.above.last().is_some_and(|(length, _)| *length > shared) {
-            self.above.pop();
-        }
-        for list in &merged.lists {
-            if self.above.iter().any(|(_, covering)| covering.contains(list)) {
-                self.reports[list.index()].reading.note(Note::Covered);
-            }
-        }
-        if !merged.covering.is_empty() {
-            self.above.push((key.len(), merged.covering.clone()));
-        }
-        self.before.clear();
-        self.before.extend_from_slice(key);
-        self.protected.look(key, merged);
-        self.writer.insert(key, &merged.rules)
-    }
-}
-
-/// Finds rules that would block a protected name.
-struct Protected {
-    /// Their keys, in order.
-    keys: Vec<Vec<u8>>,
-    conflicts: u64,
-    first: Vec<String>,
-}
-
-/// How many conflicts a report names.
-const KEPT_CONFLICTS: usize = 10;
-
-impl Protected {
-    fn new(names: &[DomainName]) -> Self {
-        let mut buffer = [0; MAX_KEY_LEN];
-        let mut keys: Vec<Vec<u8>> = names.iter().map(|name| name.reversed_key(&mut buffer).to_vec()).collect();
-        keys.sort_unstable();
-        Self { keys, conflicts: 0, first: Vec::new() }
-    }
-
-    fn look(&mut self, key: &[u8], merged: &Merged) {
-        if self.keys.is_empty() {
-            return;
-        }
-        // The rule's name is protected or lies below a protected one ...
-        let inside = (merged.blocks_here || merged.blocks_below) && self.keys.iter().any(|name| key.starts_with(name));
-        // ... or it covers a protected one from above.
-        let first = self.keys.partition_point(|name| name.as_slice() < key);
-        let around = merged.blocks_below && self.keys.get(first).is_some_and(|name| name.starts_with(key));
-        if inside || around {
-            self.conflicts += 1;
-            if self.first.len() < KEPT_CONFLICTS
-                && let Ok(name) = DomainName::from_reversed_key(key)
-            {
-                self.first.push(name.to_string());
-            }
-        }
-    }
-}
-
-impl Guards {
-    /// Compares the lists with what they were.
-    fn check(&self, last: &serde_json::Value, now: &[ListReport]) -> Result<(), CompileError> {
-        let mut refused = Vec::new();
-        let last = last["lists"].as_array().map_or(&[][..], Vec::as_slice);
-        for list in now {
-            let before = last.iter().find(|before| before["name"] == list.name.as_str());
-            let Some(old) = before.and_then(|before| before["entries"].as_u64()) else { continue };
-            let new = list.entries;
-            if old.max(new) < self.min_entries {
-                continue;
-            }
-            if self.min_size_percent.is_some_and(|percent| new * 100 < old * percent) {
-                refused.push(format!("list {}: only {new} entries after {old}", list.name));
-            }
-            if self.max_growth_percent.is_some_and(|percent| old > 0 && new * 100 > old * percent) {
-                refused.push(format!("list {}: {new} entries after {old}", list.name));
-            }
-        }
-        if refused.is_empty() { Ok(()) } else { Err(CompileError::Guard(refused)) }
-    }
+/// By list, what changes when its files do.
+fn stamps(settings: &Settings, store: Option<&Store>) -> Vec<String> {
+    settings.lists.iter().map(|list| Gatherer::new(list, store).stamp()).collect()
 }
 
 /// What tells without reading a list whether a compilation would give the same again.
-fn fingerprint(settings: &Settings, store: &Store) -> String {
+fn fingerprint(settings: &Settings, stamps: &[String]) -> String {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(concat!(env!("CARGO_PKG_VERSION"), "\n").as_bytes());
-    hasher.update(format!("{:?}\n{:?}\n", settings.lists, settings.protected).as_bytes());
-    for list in &settings.lists {
-        Gatherer::new(list, Some(store)).fingerprint(&mut hasher);
-    }
+    let version = env!("CARGO_PKG_VERSION");
+    hasher.update(format!("{version}\n{:?}\n{:?}\n{stamps:?}", settings.lists, settings.protected).as_bytes());
     hasher.finalize().to_hex().to_string()
 }
 

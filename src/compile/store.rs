@@ -100,7 +100,7 @@ impl Store {
     pub fn unchanged(&self, settings: &Settings) -> Option<PathBuf> {
         let current = self.current()?;
         let inputs: Inputs = serde_json::from_slice(&fs::read(self.inputs_file()).ok()?).ok()?;
-        (inputs.fingerprint == super::fingerprint(settings, self)).then_some(current)
+        (inputs.fingerprint == super::fingerprint(settings, &super::stamps(settings, Some(self)))).then_some(current)
     }
 
     /// The report of the compilation that the current generation comes from.
@@ -120,11 +120,7 @@ impl Store {
         file.persist(&path).map_err(|error| StoreError::Io { path: path.clone(), source: error.error })?;
         sync_folder(&self.generations)?;
         self.point_to(&generation, now)?;
-        let inputs = Inputs {
-            generation,
-            fingerprint: fingerprint.unwrap_or_default(),
-            report: serde_json::to_value(&report).unwrap_or_default(),
-        };
+        let inputs = Inputs { generation, fingerprint, report: serde_json::to_value(&report).unwrap_or_default() };
         self.replace(&self.inputs_file(), &serde_json::to_vec(&inputs).unwrap_or_default())?;
         self.prune(keep.max(1))?;
         Ok(path)
