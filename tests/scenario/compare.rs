@@ -209,7 +209,7 @@ pub(crate) fn compare(
     if matches.no_edns && opt.is_some() {
         return Err("there is an OPT record".to_owned());
     }
-    if matches.edns && !opt.is_some_and(|opt| opt.version == 0) {
+    if matches.edns && opt.is_none_or(|opt| opt.version != 0) {
         return Err("there is no OPT record of version 0".to_owned());
     }
     if matches.nsid {

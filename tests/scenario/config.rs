@@ -27,6 +27,7 @@ use super::record::{self, Record};
 use super::script::{self, Dialect, Event, Message, Scenario, Setting};
 
 /// A resolver as the header describes it.
+#[derive(Debug)]
 pub(crate) struct Setup {
     pub(crate) recursor: settings::Settings,
     pub(crate) pipeline: pipeline::Settings,
@@ -704,7 +705,7 @@ mod tests {
              stub-zone:\n\tname: \"example.\"\n\tstub-addr: 1.2.3.4\n\tstub-first: yes\n\
              forward-zone: name: \"com\" forward-addr: 1.2.3.5@53\n",
         );
-        let Setup { recursor, pipeline, admission, wall, wall_stands_still, .. } = setup.ok().expect("it is for us");
+        let Setup { recursor, pipeline, admission, wall, wall_stands_still, .. } = setup.expect("it is for us");
         assert_eq!(recursor.query_minimisation, Minimisation::Off);
         assert_eq!((wall, wall_stands_still), (1_189_950_146, true));
         assert!(recursor.ipv4 && !recursor.ipv6);
@@ -741,7 +742,7 @@ mod tests {
                 _ => panic!("{header}"),
             }
         }
-        let unknown = read("server:\n make-coffee: yes").err().expect("nobody knows it");
+        let unknown = read("server:\n make-coffee: yes").expect_err("nobody knows it");
         assert!(matches!(unknown, Refusal::Broken(what) if what == "line 2, make-coffee: unknown option"));
     }
 }

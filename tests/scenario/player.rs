@@ -68,7 +68,6 @@ pub(crate) fn play(scenario: &Scenario) -> (Verdict, String) {
 struct Player<'s> {
     scenario: &'s Scenario,
     steps: &'s [Step],
-    setup: Setup,
     stage: Arc<Stage>,
     subject: Arc<Subject>,
     clock: Clock,
@@ -116,7 +115,6 @@ impl<'s> Player<'s> {
         Ok(Self {
             scenario,
             steps,
-            setup,
             stage,
             subject: Arc::new(subject),
             clock,

@@ -493,12 +493,12 @@ impl<'t> Reader<'t> {
     }
 
     fn entry(&mut self) -> Result<Entry, String> {
-        let begin = self.line().ok_or("ENTRY_BEGIN is missing")?;
+        let mut begin = self.line().ok_or("ENTRY_BEGIN is missing")?;
+        while self.directive(begin) {
+            begin = self.line().ok_or("ENTRY_BEGIN is missing")?;
+        }
         if !begin.starts_with("ENTRY_BEGIN") {
-            return self
-                .directive(begin)
-                .then(|| self.entry())
-                .unwrap_or_else(|| Err(format!("{begin:?} where ENTRY_BEGIN belongs")));
+            return Err(format!("{begin:?} where ENTRY_BEGIN belongs"));
         }
         let mut entry = Entry { line: self.next, ..Entry::default() };
         let mut message = Message::default();
