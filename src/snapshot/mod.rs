@@ -691,6 +691,38 @@ mod tests {
     }
 
     #[test]
+    fn rule_sets_are_the_same_before_and_behind_the_first_keys() {
+        // More names than the writer numbers the rule sets by; the last rule
+        // set comes only behind them, and the first name has the rarest.
+        let lists = ["rare", "frequent", "late"].map(ListEntry::new);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let mut writer = Writer::create(&path, &Inventory { lists: lists.to_vec() }).unwrap();
+        let rules =
+            [0, 1, 2].map(|list| writer.rule(&testing::compiled(ListId(list), Rule::new(name("a"), Scope::Exact))));
+        let expected = |index: usize| match index {
+            0 => 0,
+            ..70_000 => 1,
+            _ => 2,
+        };
+        writer.insert_prefix(Trigger::Ip, "192.0.2.0/24".parse().unwrap(), &rules[..1]).unwrap();
+        for index in 0..70_010 {
+            writer.insert(format!("{index:05}\0").as_bytes(), &[rules[expected(index)]]).unwrap();
+        }
+        writer.finish().unwrap();
+
+        let snapshot = Snapshot::open(&path).unwrap();
+        let mut entries = snapshot.entries();
+        for index in 0..70_010 {
+            let (_, rules) = entries.next().unwrap();
+            assert_eq!(rules.iter().next().unwrap().list().index(), expected(index), "{index}");
+        }
+        let mut found = Vec::new();
+        snapshot.find_address(Trigger::Ip, "192.0.2.1".parse().unwrap(), |_, rules| found.extend(rules.iter()));
+        assert_eq!(found[0].list(), ListId(0));
+    }
+
+    #[test]
     fn keys_must_ascend() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = Writer::create(&folder.path().join("file"), &Inventory::default()).unwrap();

@@ -16,7 +16,7 @@ pub(super) struct PrefixRecord {
     trigger: u8,
     length: u8,
     address: u128,
-    set: u32,
+    pub(super) set: u32,
 }
 
 /// What prefixes are sorted by.

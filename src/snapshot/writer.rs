@@ -1,5 +1,8 @@
 //! Makes a snapshot file from rules that come in the order of their names.
 //!
+//! A rule set that is frequent among the first names gets a low number: the
+//! graph spends nothing on 0 and little on small ones.
+//!
 //! The graph goes to the disk while it grows. Kept in memory until the end are
 //! eight octets for each name (its hash, for the filter) and what rules, rule
 //! sets and dossiers are told apart by. Nothing in the file depends on time,
@@ -38,6 +41,8 @@ pub struct Writer {
     hashes: Vec<SuffixHash>,
     last_key: Option<Vec<u8>>,
     names: u64,
+    /// The first keys with their rule sets; none any more once the sets have got their final numbers.
+    early: Option<Vec<(Box<[u8]>, u32)>>,
     sorted: Vec<u32>,
     hasher: RandomState,
     too_large: bool,
@@ -115,6 +120,7 @@ impl Writer {
             hashes: Vec::new(),
             last_key: None,
             names: 0,
+            early: Some(Vec::new()),
             sorted: Vec::new(),
             hasher: RandomState::new(),
             too_large: false,
@@ -188,14 +194,42 @@ impl Writer {
             return Ok(());
         }
         let set = self.set(rules)?;
-        let inserted = self.graph.insert(lookup::stem(key), u64::from(set));
-        inserted.map_err(|error| WriteError::Io { path: self.path.clone(), source: io_error(error) })?;
+        match &mut self.early {
+            None => self.insert_into_graph(key, set)?,
+            Some(early) => {
+                early.push((key.into(), set));
+                if early.len() == EARLY {
+                    self.number_sets()?;
+                }
+            }
+        }
         self.hashes.push(SuffixHash::of_key(key));
         self.names += 1;
         let last = self.last_key.get_or_insert_default();
         last.clear();
         last.extend_from_slice(key);
         Ok(())
+    }
+
+    fn insert_into_graph(&mut self, key: &[u8], set: u32) -> Result<(), WriteError> {
+        let inserted = self.graph.insert(lookup::stem(key), u64::from(set));
+        inserted.map_err(|error| WriteError::Io { path: self.path.clone(), source: io_error(error) })
+    }
+
+    /// Numbers the rule sets by how many of the first keys have them, and lets these keys into the graph.
+    fn number_sets(&mut self) -> Result<(), WriteError> {
+        let Some(early) = self.early.take() else {
+            return Ok(());
+        };
+        let mut uses = vec![0u32; self.sets.ends.len()];
+        for (_, set) in &early {
+            uses[*set as usize] += 1;
+        }
+        let numbers = self.sets.renumber(|set| std::cmp::Reverse(uses[set as usize]), &self.hasher);
+        for prefix in &mut self.prefixes {
+            prefix.set = numbers[prefix.set as usize];
+        }
+        early.into_iter().try_for_each(|(key, set)| self.insert_into_graph(&key, numbers[set as usize]))
     }
 
     /// Files `rules` under the addresses of `prefix`, which come before the policy as `trigger`.
@@ -242,6 +276,7 @@ impl Writer {
         if self.too_large {
             return Err(WriteError::TooLarge { path: self.path });
         }
+        self.number_sets()?;
         self.prefixes.sort_by_key(PrefixRecord::key);
         self.prefixes.dedup_by_key(|prefix| prefix.key());
         let (path, names, inventory) = (self.path.clone(), self.names, self.inventory.clone());
@@ -317,6 +352,19 @@ impl Sets {
         &members[start..ends[set] as usize]
     }
 
+    /// Gives every set a new number, in the order of `rank`, and returns the new ones by the old.
+    fn renumber<R: Ord>(&mut self, rank: impl Fn(u32) -> R, hasher: &RandomState) -> Vec<u32> {
+        let old = std::mem::take(self);
+        let mut order: Vec<u32> = (0..old.ends.len() as u32).collect();
+        order.sort_by_key(|&set| rank(set));
+        let mut numbers = vec![0; order.len()];
+        for set in order {
+            let number = self.file(Self::rules(&old.ends, &old.members, set), hasher);
+            numbers[set as usize] = number.expect("there are no more sets than before");
+        }
+        numbers
+    }
+
     fn file(&mut self, rules: &[u32], hasher: &RandomState) -> Option<u32> {
         let Self { ends, members, table } = self;
         let hash = hasher.hash_one(rules);
@@ -353,6 +401,9 @@ impl Blobs {
         Some(at)
     }
 }
+
+/// How many keys the numbers of rule sets are drawn from.
+const EARLY: usize = 1 << 16;
 
 const SPOOL_LEN: usize = 1 << 20;
 
