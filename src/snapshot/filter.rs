@@ -8,7 +8,7 @@
 
 use xorf::{BinaryFuse8, DmaSerializable};
 
-use super::layout::{u32_at, u64_at};
+use super::layout::{Depths, u32_at, u64_at};
 use crate::name::Name;
 
 /// The hash of a name, made label by label from the root.
@@ -89,7 +89,7 @@ fn fold(value: u64) -> u64 {
 /// Octets before the fingerprints: seed, segment length, mask, all segments' length.
 const DESCRIPTOR_LEN: usize = BinaryFuse8::DESCRIPTOR_LEN;
 
-/// Makes the section that [`Filter`] reads. Equal hashes are no harm but pay twice.
+/// Makes the section that [`Plan::read`] and [`Filter::new`] read. Equal hashes are no harm but pay twice.
 ///
 /// Takes some 35 octets of memory for each hash while it runs.
 pub(super) fn build(hashes: &[SuffixHash]) -> Option<Vec<u8>> {
@@ -159,16 +159,17 @@ impl<'s> Filter<'s> {
 
     /// How many labels the deepest of `name` and its ancestors has that may be there.
     ///
-    /// `starts` are the places of the labels in the wire form, left to right. The root is not asked for.
+    /// `starts` are the places of the labels in the wire form, left to right. Only names as deep as `depths` says are
+    /// asked for, and never the root.
     #[inline]
-    pub(super) fn deepest(self, name: &Name, starts: &[u8]) -> usize {
+    pub(super) fn deepest(self, name: &Name, starts: &[u8], depths: Depths) -> usize {
         let wire = name.as_wire();
         let mut hash = SuffixHash::ROOT;
         let mut deepest = 0;
         for (above, &start) in starts.iter().rev().enumerate() {
             let start = usize::from(start);
             hash = hash.child(&wire[start + 1..=start + usize::from(wire[start])]);
-            if self.may_contain(hash) {
+            if depths.may_contain(above + 1) && self.may_contain(hash) {
                 deepest = above + 1;
             }
         }

@@ -52,10 +52,29 @@ pub(super) enum Section {
 pub(super) struct Header {
     /// How many names have rules.
     pub(super) names: u64,
+    /// How many labels these names have.
+    pub(super) depths: Depths,
     /// Where each section begins and how long it is.
     pub(super) sections: [(u64, u64); SECTIONS],
     /// The hash of everything behind the header.
     pub(super) body_hash: [u8; HASH_LEN],
+}
+
+/// The numbers of labels that names with rules have: a set of bits, the last of which stands for 31 and more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Depths(u32);
+
+impl Depths {
+    /// Takes `labels` in.
+    pub(super) fn insert(&mut self, labels: usize) {
+        self.0 |= 1 << labels.min(31);
+    }
+
+    /// Whether a name of so many `labels` may have rules.
+    #[inline]
+    pub(super) fn may_contain(self, labels: usize) -> bool {
+        self.0 & 1 << labels.min(31) != 0
+    }
 }
 
 /// What is wrong with a header.
@@ -72,6 +91,7 @@ impl Header {
         let mut bytes = [0; HEADER_LEN];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.depths.0.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.names.to_le_bytes());
         for (place, (start, len)) in bytes[SECTION_TABLE..BODY_HASH].chunks_exact_mut(16).zip(self.sections) {
             place[..8].copy_from_slice(&start.to_le_bytes());
@@ -105,7 +125,8 @@ impl Header {
         }
         let mut body_hash = [0; HASH_LEN];
         body_hash.copy_from_slice(&bytes[BODY_HASH..HEADER_HASH]);
-        Ok(Self { names: word(16)?, sections, body_hash })
+        let depths = Depths(u32_at(bytes, 12).ok_or(HeaderFault::Truncated)?);
+        Ok(Self { names: word(16)?, depths, sections, body_hash })
     }
 
     /// The name of the generation that this header begins: sixteen hexadecimal digits.
@@ -224,13 +245,14 @@ mod tests {
         for (index, section) in sections.iter_mut().enumerate() {
             *section = (HEADER_LEN as u64 + index as u64 * 10, 10);
         }
-        let header = Header { names: 7, sections, body_hash: [5; HASH_LEN] };
+        let header = Header { names: 7, depths: Depths(12), sections, body_hash: [5; HASH_LEN] };
         assert_eq!(Header::read(&header.to_bytes()), Ok(header));
     }
 
     #[test]
     fn every_damage_to_a_header_is_noticed() {
-        let header = Header { names: 7, sections: [(1, 2); SECTIONS], body_hash: [5; HASH_LEN] }.to_bytes();
+        let header =
+            Header { names: 7, depths: Depths(12), sections: [(1, 2); SECTIONS], body_hash: [5; HASH_LEN] }.to_bytes();
         for at in 0..header.len() {
             for bit in 0..8 {
                 let mut damaged = header;

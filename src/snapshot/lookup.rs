@@ -87,11 +87,6 @@ impl<'s> Graph<'s> {
         Self { octets: section, root }
     }
 
-    /// Whether the empty key, the root's, is there.
-    pub(super) fn has_root_value(self) -> bool {
-        self.final_output(self.root).is_some()
-    }
-
     /// Calls `found` with the number of labels and the value of each key that is `name` or an ancestor of it, from the
     /// root down, for at most `labels` labels.
     ///
@@ -425,7 +420,6 @@ mod tests {
             let section = built(&keys);
             let graph = Graph::new(&section, Graph::root_of(&section).unwrap());
             prop_assert_eq!(all(graph, usize::MAX), keys.clone());
-            prop_assert_eq!(graph.has_root_value(), keys.contains_key(&vec![]));
         }
 
         #[test]

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::name::{DomainName, Name};
 use crate::rule::{Action, BlockReason, Dossier, ListId, Scope, Trigger, TypeFilter};
 use filter::Filter;
-use layout::{HEADER_LEN, Header, HeaderFault, RuleRecord, Section};
+use layout::{Depths, HEADER_LEN, Header, HeaderFault, RuleRecord, Section};
 use lookup::Graph;
 use map::Mapping;
 
@@ -124,7 +124,7 @@ pub struct Snapshot {
     names: u64,
     inventory: Inventory,
     graph_root: usize,
-    has_root_rules: bool,
+    depths: Depths,
     /// `None` when there is no filter: then every name is looked for in the graph.
     filter_plan: Option<filter::Plan>,
     prefix_kinds: prefixes::Kinds,
@@ -269,14 +269,13 @@ impl Snapshot {
             section => Some(filter::Plan::read(section).ok_or("filter")?),
         };
         let prefix_kinds = prefixes::kinds(&file[prefixes.clone()], set_ends.len() / 4).ok_or("prefixes")?;
-        let has_root_rules = Graph::new(&file[graph.clone()], graph_root).has_root_value();
         let snapshot = Self {
             path: path.to_owned(),
             generation: header.generation(),
             names: header.names,
             inventory,
             graph_root,
-            has_root_rules,
+            depths: header.depths,
             filter_plan,
             prefix_kinds,
             graph,
@@ -344,10 +343,10 @@ impl Snapshot {
         let mut places = [0; 128];
         let starts = label_starts(name, &mut places);
         let labels = match self.filter_plan {
-            Some(plan) => Filter::new(plan, &self.file[self.filter.clone()]).deepest(name, starts),
+            Some(plan) => Filter::new(plan, &self.file[self.filter.clone()]).deepest(name, starts, self.depths),
             None => starts.len(),
         };
-        if labels == 0 && !self.has_root_rules {
+        if labels == 0 && !self.depths.may_contain(0) {
             return;
         }
         let graph = Graph::new(&self.file[self.graph.clone()], self.graph_root);
@@ -590,11 +589,24 @@ mod tests {
 
     #[test]
     fn the_root_can_have_rules() {
-        let snapshot = snapshot(&[ListEntry::new("list")], &[(0, rule(".", Scope::Subdomains))]);
+        let root = (0, rule(".", Scope::Subdomains));
+        let snapshot = snapshot(&[ListEntry::new("list")], &[root]);
         for asked in [".", "example", "a.b.example"] {
             let mut found = Vec::new();
             snapshot.find(&name(asked), |labels, _| found.push(labels));
             assert_eq!(found, [0], "{asked}");
+        }
+    }
+
+    #[test]
+    fn names_of_any_depth_are_found() {
+        for depth in 0..127 {
+            let owner = vec!["a"; depth].join(".");
+            let owner = if depth == 0 { "." } else { &owner };
+            let snapshot = snapshot(&[ListEntry::new("list")], &[(0, rule(owner, Scope::Exact))]);
+            let mut found = Vec::new();
+            snapshot.find(&name(&vec!["a"; 126].join(".")), |labels, _| found.push(labels));
+            assert_eq!(found, [depth]);
         }
     }
 
@@ -702,7 +714,7 @@ mod tests {
             [0, 1, 2].map(|list| writer.rule(&testing::compiled(ListId(list), Rule::new(name("a"), Scope::Exact))));
         let expected = |index: usize| match index {
             0 => 0,
-            ..70_000 => 1,
+            1..70_000 => 1,
             _ => 2,
         };
         writer.insert_prefix(Trigger::Ip, "192.0.2.0/24".parse().unwrap(), &rules[..1]).unwrap();

@@ -19,7 +19,7 @@ use hashbrown::HashTable;
 use ipnet::IpNet;
 
 use super::filter::{self, SuffixHash};
-use super::layout::{HEADER_LEN, Header, NO_BLOB, RuleRecord, SECTIONS, Section, blob_at};
+use super::layout::{Depths, HEADER_LEN, Header, NO_BLOB, RuleRecord, SECTIONS, Section, blob_at};
 use super::prefixes::PrefixRecord;
 use super::{CompiledRule, Inventory, lookup, rules};
 use crate::rule::Trigger;
@@ -41,6 +41,7 @@ pub struct Writer {
     hashes: Vec<SuffixHash>,
     last_key: Option<Vec<u8>>,
     names: u64,
+    depths: Depths,
     /// The first keys with their rule sets; none any more once the sets have got their final numbers.
     early: Option<Vec<(Box<[u8]>, u32)>>,
     sorted: Vec<u32>,
@@ -120,6 +121,7 @@ impl Writer {
             hashes: Vec::new(),
             last_key: None,
             names: 0,
+            depths: Depths::default(),
             early: Some(Vec::new()),
             sorted: Vec::new(),
             hasher: RandomState::new(),
@@ -204,6 +206,7 @@ impl Writer {
             }
         }
         self.hashes.push(SuffixHash::of_key(key));
+        self.depths.insert(key.iter().filter(|&&octet| octet == 0).count());
         self.names += 1;
         let last = self.last_key.get_or_insert_default();
         last.clear();
@@ -316,7 +319,7 @@ impl Writer {
         close(Section::Inventory, &spool);
 
         let (mut file, body_hash, len) = spool.finish()?;
-        let header = Header { names: self.names, sections, body_hash };
+        let header = Header { names: self.names, depths: self.depths, sections, body_hash };
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&header.to_bytes())?;
         file.sync_all()?;
