@@ -166,6 +166,9 @@ fn faults() -> Vec<(&'static str, WhenAll, Fault)> {
         ("formerr", Fails, Rcode(FORMERR)),
         ("formerr-header-only", Fails, HeaderOnly(FORMERR)),
         ("rcode-11", Fails, Rcode(11)),
+        ("from-elsewhere", Fails, FromElsewhere.when([When::Udp])),
+        ("lame-nxdomain", Maybe, If(vec![], Box::new(Code(NXDOMAIN)))),
+        ("lame-nodata", Maybe, If(vec![], Box::new(Code(0)))),
         ("wrong-id", Fails, WrongId),
         ("wrong-question", Fails, WrongQuestion),
         ("no-question", Maybe, NoQuestion),
@@ -217,6 +220,12 @@ fn matrix() -> Vec<Scenario> {
             match label {
                 "truncates/tcp-refused" => world.fault(address, Fault::Unreachable.when([When::Tcp])),
                 "truncates/tcp-silent" => world.fault(address, Fault::Silent.when([When::Tcp])),
+                // As a resolver that was made an authority by mistake and knows nothing.
+                "lame-nxdomain" | "lame-nodata" => {
+                    for fault in [Fault::Empty, Fault::NotAuthoritative] {
+                        world.fault(address, fault);
+                    }
+                }
                 "truncates/tcp-closed" => world.fault(address, Fault::TcpClosed),
                 _ => {}
             }
@@ -267,6 +276,42 @@ fn matrix() -> Vec<Scenario> {
             all.push(Scenario::new(format!("leaf/all-but-one-of-{count}/{label}"), world, a_few(Truth)));
         }
     }
+    for (label, milliseconds) in [("slow-1s", 1000), ("slow-0.6s", 600)] {
+        let mut world = World::with_leaf(2);
+        for address in world.addresses().collect::<Vec<_>>() {
+            world.fault(address, Fault::Slow(milliseconds));
+        }
+        all.push(Scenario::new(format!("everywhere/{label}"), world, a_few(Truth)));
+    }
+    for percent in [20, 30] {
+        let mut world = World::with_leaf(2);
+        for address in world.addresses().collect::<Vec<_>>() {
+            world.fault(address, Fault::Silent.when([When::Percent(percent)]));
+        }
+        all.push(Scenario::new(format!("everywhere/lossy-{percent}"), world, each_kind(Truth)));
+    }
+    for percent in [40, 50] {
+        let mut world = World::with_leaf(4);
+        for host in 1..=4 {
+            world.fault(v4(10, host), Fault::Silent.when([When::Percent(percent)]));
+        }
+        all.push(Scenario::new(format!("leaf/all-of-4/lossy-{percent}"), world, each_kind(Truth)));
+    }
+    // Both families, one of them dead.
+    for (label, dead_v4) in [("ipv4-dead", true), ("ipv6-dead", false), ("ipv6-unreachable", false)] {
+        let mut world = World::with_leaf(2);
+        for host in 1..=2u8 {
+            let address = v6(10, u16::from(host));
+            for origin in ["kz", "leaf.kz"] {
+                world.add(origin, &format!("ns{host}.leaf.kz. AAAA {address}"));
+            }
+            if label != "ipv6-unreachable" {
+                world.serve_with(address, &["leaf.kz", REVERSE], []);
+                world.fault(if dead_v4 { v4(10, host) } else { address }, Fault::Silent);
+            }
+        }
+        all.push(Scenario::new(format!("leaf/both-families/{label}"), world, each_kind(Truth)));
+    }
     // Two plagues at once.
     let mut world = World::with_leaf(4);
     world.fault(v4(10, 1), Fault::Silent);
@@ -312,6 +357,16 @@ fn packets() -> Vec<Scenario> {
     let mut world = World::with_leaf(2);
     world.fault(v4(10, 1), Fault::Silent.when([When::Tcp]));
     all.push(Scenario::new("big-answer/one-with-silent-tcp", world, vec![ask("big.leaf.kz", RecordType::TXT, Truth)]));
+    let mut world = World::with_leaf(2);
+    for host in 1..=2 {
+        world.fault(v4(10, host), Fault::Slow(1500).when([When::Tcp]));
+    }
+    all.push(Scenario::new("big-answer/slow-tcp", world, vec![ask("big.leaf.kz", RecordType::TXT, Truth)]));
+    let mut world = World::with_leaf(2);
+    for host in 1..=2 {
+        world.fault(v4(10, host), Fault::Half.when([When::Tcp]));
+    }
+    all.push(Scenario::new("big-answer/half-over-tcp", world, vec![ask("big.leaf.kz", RecordType::TXT, Failure)]));
     let mut world = World::with_leaf(2);
     for host in 1..=2 {
         world.fault(v4(10, host), Fault::TruncatesNothing.when([When::Udp]));

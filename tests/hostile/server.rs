@@ -121,6 +121,8 @@ pub enum Fault {
     /// ICMP unreachable; over TCP a reset.
     Unreachable,
     TcpClosed,
+    /// Answers from another address than was asked.
+    FromElsewhere,
     /// An empty reply with this code, as if the zone were not there.
     Rcode(u16),
     /// A header with this code and nothing else.
@@ -242,6 +244,7 @@ struct Draft {
     octets: Vec<Fault>,
     copies: usize,
     oversized: bool,
+    source: Source,
 }
 
 impl Server {
@@ -261,6 +264,7 @@ impl Server {
             octets: Vec::new(),
             copies: 1,
             oversized: false,
+            source: Source::Server,
         };
         match zone {
             Some(zone) => zone.answer(&query.name, query.qtype, &mut draft.reply),
@@ -430,6 +434,7 @@ impl Draft {
                 }
             }
             Fault::Thrice => self.copies = 3,
+            Fault::FromElsewhere => self.source = Source::OtherAddress,
             Fault::Reversed => reply.answer.reverse(),
             Fault::OddFlags => reply.flags |= 0x0070,
             Fault::WrongOpcode => reply.flags |= 2 << 11,
@@ -466,7 +471,7 @@ impl Draft {
             mangle(fault, query, &mut bytes, chance);
         }
         let mut sent = self.before;
-        let reply = Sent { after: self.delay, source: Source::Server, bytes };
+        let reply = Sent { after: self.delay, source: self.source, bytes };
         sent.extend(std::iter::repeat_n(reply, self.copies));
         sent
     }
