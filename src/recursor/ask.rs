@@ -279,16 +279,19 @@ impl<'a> Asking<'a> {
             1
         };
         let fewest = open.iter().map(|index| self.tries[*index].sent).min();
-        if self.poor.is_some() && fewest != Some(0) && !self.unsigned {
-            return Choice::Nothing;
-        }
-        // Servers without any address come before second tries, other addresses of servers after them.
+        let mute = open.iter().all(|index| targets[*index].server.is_mute());
+        let exhausted = mute || most == 1 || fewest.is_none_or(|fewest| fewest >= most);
+        // Servers without any address come before second tries, other addresses of servers after them, unless the
+        // known ones say nothing ever.
         if may_look_up
-            && (fewest > Some(0) || fewest.is_none() || most == 1)
+            && (fewest != Some(0) || most == 1)
             && let Some(missing) = self.delegation.missing(families).first()
-            && (missing.is_first || fewest.is_none_or(|fewest| fewest >= most))
+            && (missing.is_first || (self.poor.is_none() || self.unsigned) && exhausted)
         {
             return Choice::LookUp;
+        }
+        if self.poor.is_some() && fewest != Some(0) && !self.unsigned {
+            return Choice::Nothing;
         }
         let Some(fewest) = fewest.filter(|fewest| *fewest < most) else { return Choice::Nothing };
         if most == 1 && self.sent >= 4 {

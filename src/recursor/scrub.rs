@@ -150,7 +150,9 @@ pub fn read(message: Message, zone: &Name, manner: Manner, name: &Name, qtype: R
     if message.rcode == Rcode::NXDOMAIN && (has_soa || !aliased) {
         reply.outcome = Outcome::NxDomain(last.clone());
         negative(&mut reply, message);
-        return worth(reply);
+        // Who is no authority and proves nothing may know nothing.
+        let hollow = manner != Manner::Forward && !reply.authoritative && reply.authority.is_empty();
+        return if hollow { Worth::Poor(reply) } else { worth(reply) };
     }
     if has_soa {
         reply.outcome = Outcome::NoData(last.clone());

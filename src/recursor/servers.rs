@@ -147,6 +147,11 @@ impl Server {
         self.round_trip.load(Relaxed) != 0 && self.silences.load(Relaxed) == 0
     }
 
+    /// Whether it was asked more than once and has never said anything.
+    pub fn is_mute(&self) -> bool {
+        self.round_trip.load(Relaxed) == 0 && self.silences.load(Relaxed) >= 2
+    }
+
     /// How long to wait before another try is made.
     pub fn patience(&self) -> Duration {
         let timeout = match self.round_trip.load(Relaxed) {
