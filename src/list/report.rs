@@ -104,6 +104,8 @@ pub enum Note {
     Idn,
     /// An RPZ rule passes through by an alias to its own owner, as in the first format.
     OldPassthru,
+    /// A pattern that ends in the middle of a label was taken for whole labels only.
+    Narrowed,
     /// A delta removes or updates what is not there, or a `$badfilter` disables nothing.
     NoEffect,
     /// An entry says again what an earlier one of the list said.
@@ -116,7 +118,8 @@ pub enum Note {
 
 impl Note {
     /// The closed set of labels that reports use.
-    pub const LABELS: [&str; 7] = ["hyphen", "idn", "old-passthru", "no-effect", "duplicate", "covered", "withdrawn"];
+    pub const LABELS: [&str; 8] =
+        ["hyphen", "idn", "old-passthru", "narrowed", "no-effect", "duplicate", "covered", "withdrawn"];
 
     /// The word for it in reports.
     pub fn label(self) -> &'static str {

@@ -13,8 +13,8 @@
 
 use super::names::{address, is_address};
 use super::{Context, Entry, Op, Parser, hosts};
-use crate::list::Reason;
 use crate::list::text::{is_comment, without_comment, words};
+use crate::list::{Note, Reason};
 use crate::name::DomainName;
 use crate::query::RecordType;
 use crate::rule::{Action, Rule, Scope, TypeFilter};
@@ -60,8 +60,11 @@ fn network_rule(line: &[u8], context: &mut Context<'_>) -> Result<(), Refused> {
         return Err((Reason::Pattern, "regular expressions are not supported"));
     }
     let modifiers = Modifiers::read(modifiers, context)?;
-    let Shape { name, scope, form } = Shape::read(pattern, context)?;
+    let Shape { name, scope, form, narrowed } = Shape::read(pattern, context)?;
     let Some(name) = context.name(name) else { return Ok(()) };
+    if narrowed {
+        context.report.note(Note::Narrowed);
+    }
     let rule = Rule {
         action: allow.then_some(Action::Allow),
         important: modifiers.important,
@@ -80,6 +83,8 @@ struct Shape<'p> {
     scope: Scope,
     /// Tells apart what is written differently and means the same.
     form: u8,
+    /// Names that end inside a label are left out.
+    narrowed: bool,
 }
 
 impl<'p> Shape<'p> {
@@ -129,7 +134,8 @@ impl<'p> Shape<'p> {
             _ => return Err((Reason::Pattern, "a part of a name is not supported; write ||name^")),
         };
         // 0 is a bare name: that is a hosts rule, which `$badfilter` leaves alone.
-        Ok(Self { name, scope, form: head * 15 + star * 5 + tail })
+        let narrowed = (head, star, scope) == (0, 0, Scope::Subdomains) && tail > 0;
+        Ok(Self { name, scope, form: head * 15 + star * 5 + tail, narrowed })
     }
 }
 
@@ -311,7 +317,7 @@ fn is_browser_only(name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{entries, read, refused};
+    use super::super::tests::{entries, read, refused, report};
     use super::*;
     use crate::list::Format;
 
@@ -394,6 +400,13 @@ mod tests {
         for comment in ["! Title: a ## b", "# c", "[Adblock Plus 2.0]", "// c", "#"] {
             assert_eq!(refused(Format::Adblock, comment), [], "{comment}");
         }
+    }
+
+    #[test]
+    fn what_ends_inside_a_label_is_narrowed_and_noted() {
+        let noted = |line| report(Format::Adblock, line).noted(Note::Narrowed);
+        assert_eq!((noted("a.example^"), noted("a.example|")), (1, 1));
+        assert_eq!((noted("a.example"), noted("||a.example^"), noted(".a.example^")), (0, 0, 0));
     }
 
     #[test]

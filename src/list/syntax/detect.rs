@@ -2,7 +2,7 @@
 
 use super::names::is_address;
 use crate::list::Format;
-use crate::list::text::{is_comment, words};
+use crate::list::text::{is_comment, without_comment, words};
 
 /// The syntax that the first lines are written in.
 ///
@@ -48,6 +48,7 @@ pub fn detect(head: &[u8]) -> Format {
 }
 
 fn of_line(line: &[u8]) -> Option<Format> {
+    let line = without_comment(line);
     let first = words(line).next()?;
     let second = words(line).nth(1);
     let starts = |starts: &[&[u8]]| starts.iter().any(|start| line.starts_with(start));
@@ -99,6 +100,7 @@ mod tests {
             ("# only a comment\n", Format::Domains),
             ("a.example\nb.example\n", Format::Domains),
             ("# Syntax: Domains Wildcard\n*.a.example\n", Format::Wildcard),
+            ("a.example # a comment\n", Format::Domains),
             ("a.example\n*.b.example\n", Format::Wildcard),
             ("# c\n127.0.0.1 localhost\n0.0.0.0 a.example\n", Format::Hosts),
             ("[Adblock Plus 2.0]\na.example\n", Format::Adblock),

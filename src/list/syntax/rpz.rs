@@ -202,7 +202,8 @@ impl Rpz {
         check_trigger(&labels)?;
         let (scope, covered) = match labels[0] {
             b"*" => (context.starred(false), &labels[1..]),
-            _ => (context.bare(), &labels[..]),
+            // Whatever `match` says: an owner without a star is that name, and its other half is written out.
+            _ => (Scope::Exact, &labels[..]),
         };
         if covered.contains(&&b"*"[..]) {
             return Err((Reason::Pattern, "wildcards inside a name are not supported"));
@@ -363,7 +364,7 @@ fn substitute(template: &[u8], value: u32) -> Result<Vec<u8>, Refused> {
 mod tests {
     use super::super::tests::{read, refused, report};
     use super::*;
-    use crate::list::Format;
+    use crate::list::{Format, MatchScope};
 
     const HEAD: &str = "$TTL 60\n@ SOA localhost. root.localhost. 1 2 3 4 5\n  NS localhost.\n";
 
@@ -387,6 +388,8 @@ mod tests {
         ] {
             assert_eq!(read(Format::Rpz, &format!("{HEAD}{record}\n"), |_| ()), [rule], "{record}");
         }
+        let bare = read(Format::Rpz, "a.example CNAME .", |list| list.match_scope = MatchScope::Subdomains);
+        assert_eq!(bare, ["exact a.example nxdomain"]);
         let apex = read(Format::Rpz, "*.a.example CNAME .", |list| list.wildcard_apex = Some(true));
         assert_eq!(apex, ["subdomains a.example nxdomain"]);
     }
