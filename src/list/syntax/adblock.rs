@@ -12,11 +12,10 @@
 //! set of names can express are counted as such.
 
 use super::names::{address, is_address};
-use super::{Context, Entry, Op, Parser, hosts};
+use super::{Context, Entry, Op, Parser, hosts, read_types};
 use crate::list::text::{is_comment, without_comment, words};
 use crate::list::{Note, Reason};
 use crate::name::DomainName;
-use crate::query::RecordType;
 use crate::rule::{Action, Rule, Scope, TypeFilter};
 
 pub(super) struct Adblock;
@@ -161,7 +160,11 @@ impl Modifiers {
             match (name, value) {
                 (b"important", None) => modifiers.important = true,
                 (b"badfilter", None) => modifiers.badfilter = true,
-                (b"dnstype", Some(value)) => modifiers.types = read_types(value)?,
+                (b"dnstype", Some(value)) => {
+                    let types = std::str::from_utf8(value).ok().and_then(|value| read_types(value.split('|')));
+                    let wrong = (Reason::BadValue, "dnstype: no record type; write a mnemonic such as AAAA");
+                    modifiers.types = types.ok_or(wrong)?;
+                }
                 (b"denyallow", Some(value)) => modifiers.except = read_names(value, context)?,
                 (name, _) if is_browser_only(name) => {
                     unknown = Some((Reason::BrowserOnly, "depends on what only a browser knows"));
@@ -171,23 +174,6 @@ impl Modifiers {
         }
         unknown.map_or(Ok(modifiers), Err)
     }
-}
-
-/// `A|AAAA|~HTTPS`: beside types that are wanted, those that are not say nothing.
-fn read_types(value: &[u8]) -> Result<TypeFilter, Refused> {
-    let (mut only, mut except) = (Vec::new(), Vec::new());
-    for word in value.split(|&octet| octet == b'|') {
-        let (negated, word) = word.strip_prefix(b"~").map_or((false, word), |word| (true, word));
-        let word = std::str::from_utf8(word).ok();
-        let rtype: Option<RecordType> = word.and_then(|word| word.parse().ok());
-        let rtype = rtype.ok_or((Reason::BadValue, "dnstype: no record type; write a mnemonic such as AAAA"))?;
-        if negated { &mut except } else { &mut only }.push(rtype);
-    }
-    for types in [&mut only, &mut except] {
-        types.sort_unstable();
-        types.dedup();
-    }
-    Ok(if only.is_empty() { TypeFilter::Except(except) } else { TypeFilter::Only(only) })
 }
 
 fn read_names(value: &[u8], context: &mut Context<'_>) -> Result<Vec<DomainName>, Refused> {

@@ -1,8 +1,7 @@
 //! The columns and keys that CSV and JSONL share.
 
-use super::{Context, Entry, Op};
+use super::{Context, Entry, Op, read_types};
 use crate::list::{Reason, UtcOffset};
-use crate::query::RecordType;
 use crate::rule::{Action, BlockReason, Dossier, Rule, Scope, TypeFilter};
 
 /// One row or object as it is read, key by key.
@@ -64,7 +63,7 @@ impl Row {
             "action" => self.action = Some(action(value).ok_or_else(|| bad("action"))?),
             "important" => self.important = truth(value).ok_or_else(|| bad("truth value"))?,
             "redact" => self.redact = truth(value).ok_or_else(|| bad("truth value"))?,
-            "qtypes" => self.types = types(value).ok_or_else(|| bad("list of record types"))?,
+            "qtypes" => self.types = read_types(split(value)).ok_or_else(|| bad("list of record types"))?,
             "except" => self.except = split(value).map(str::to_owned).collect(),
             "clients" => {
                 return Err(unsupported("an entry for some clients only would block the others too; it is left out"));
@@ -172,20 +171,6 @@ fn action(value: &str) -> Option<Action> {
     })
 }
 
-/// `A|AAAA`, or `~A` for all but A; types that are wanted go before those that are not.
-fn types(value: &str) -> Option<TypeFilter> {
-    let (mut only, mut except) = (Vec::new(), Vec::new());
-    for word in split(value) {
-        let rtype: RecordType = word.strip_prefix('~').unwrap_or(word).parse().ok()?;
-        if word.starts_with('~') { &mut except } else { &mut only }.push(rtype);
-    }
-    for types in [&mut only, &mut except] {
-        types.sort_unstable();
-        types.dedup();
-    }
-    Some(if only.is_empty() { TypeFilter::Except(except) } else { TypeFilter::Only(only) })
-}
-
 /// `2026-12-31` or `2026-12-31T10:00:00+05:00` (RFC 3339) in seconds since 1970.
 ///
 /// A date alone is the edge of that day where `offset` is: an entry that
@@ -268,7 +253,7 @@ mod tests {
         #[test]
         fn any_text_is_a_time_or_none(text in any::<String>()) {
             let _ = time(&text, Edge::End, UtcOffset(0));
-            let _ = (types(&text), action(&text));
+            let _ = (read_types(split(&text)), action(&text));
         }
     }
 }

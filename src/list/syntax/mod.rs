@@ -24,7 +24,8 @@ use std::io::Read;
 use super::text::{Line, Lines, TextError};
 use super::{Format, Header, ListSettings, MatchScope, Note, Reason, Report};
 use crate::name::DomainName;
-use crate::rule::{Rule, Scope};
+use crate::query::RecordType;
+use crate::rule::{Rule, Scope, TypeFilter};
 use names::NameReader;
 
 pub use detect::detect;
@@ -291,6 +292,22 @@ impl<'c> Context<'c> {
     }
 }
 
+/// Query types that are wanted, and `~` before those that are not; beside the first, the second say nothing.
+///
+/// `None` when a word is no type.
+fn read_types<'w>(words: impl Iterator<Item = &'w str>) -> Option<TypeFilter> {
+    let (mut only, mut except) = (Vec::new(), Vec::new());
+    for word in words {
+        let (types, word) = word.strip_prefix('~').map_or((&mut only, word), |word| (&mut except, word));
+        types.push(word.parse::<RecordType>().ok()?);
+    }
+    for types in [&mut only, &mut except] {
+        types.sort_unstable();
+        types.dedup();
+    }
+    Some(if only.is_empty() { TypeFilter::Except(except) } else { TypeFilter::Only(only) })
+}
+
 /// Whether the text begins as a web page does.
 fn is_html(head: &[u8]) -> bool {
     let head = head.trim_ascii_start();
@@ -342,7 +359,7 @@ mod tests {
 
     use super::*;
     use crate::list::Source;
-    use crate::rule::{Action, TypeFilter};
+    use crate::rule::Action;
 
     fn settings(format: Format) -> ListSettings {
         let mut settings = ListSettings::new("test", Source::Inline(String::new()));

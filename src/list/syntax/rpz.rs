@@ -147,51 +147,21 @@ impl Rpz {
         Ok(())
     }
 
-    /// `[ttl] [class] type data`, the first two in either order.
+    /// Takes a record of the current owner.
     fn record(&mut self, fields: &[Token<'_>], context: &mut Context<'_>) -> Result<(), Refused> {
         let owner = self.owner.as_ref().ok_or((Reason::Malformed, "no owner stands before"))?;
-        let mut rest = fields;
-        let (mut ttl, mut class) = (None, None);
-        loop {
-            let first = rest.first().ok_or((Reason::Malformed, "a type is missing"))?;
-            if ttl.is_none() && first.text.first().is_some_and(u8::is_ascii_digit) {
-                ttl = Some(rdata::ttl(first.text).ok_or((Reason::BadValue, "no time to live"))?);
-            } else if class.is_none() && is_class(first.text) {
-                class = Some(first.text);
-            } else {
-                break;
-            }
-            rest = &rest[1..];
-        }
-        let rtype = std::str::from_utf8(rest[0].text).ok().and_then(|text| text.parse::<RecordType>().ok());
-        let rtype = rtype.ok_or((Reason::BadValue, "no record type; write others as TYPE with their number"))?;
-        let data = &rest[1..];
+        let Record { ttl, class, rtype, data } = Record::read(fields)?;
         let apex = self.apex.get_or_insert_with(|| match rtype {
             RecordType::SOA => owner.clone(),
             _ => self.origin.clone(),
         });
-        if class.is_some_and(|class| !class.eq_ignore_ascii_case(b"IN")) {
+        if !class.is_none_or(|class| class.eq_ignore_ascii_case(b"IN")) {
             return Err((Reason::Record, "only class IN is of use"));
         }
         if owner == apex && matches!(rtype, RecordType::SOA | RecordType::NS) {
             return Ok(());
         }
-        if matches!(
-            rtype,
-            RecordType::SOA
-                | RecordType::DNAME
-                | RecordType::NSEC
-                | RecordType::NSEC3
-                | RecordType::NSEC3PARAM
-                | RecordType::RRSIG
-                | RecordType::SIG
-                | RecordType::KEY
-                | RecordType::DNSKEY
-                | RecordType::CDNSKEY
-                | RecordType::DS
-                | RecordType::CDS
-                | RecordType::ZONEMD
-        ) {
+        if WITHOUT_MEANING.contains(&rtype) {
             return Err((Reason::Record, "the type has no meaning in a policy zone"));
         }
         if !owner.is_below(apex) {
@@ -210,27 +180,71 @@ impl Rpz {
         }
         let name = from_labels(covered);
         context.names.guard(&name)?;
-        let action = match rtype {
-            RecordType::CNAME => {
-                let [target] = data else { return Err((Reason::Malformed, "CNAME has one target")) };
-                let target = rdata::name(target.text, &self.origin).map_err(|detail| (Reason::BadValue, detail))?;
-                let owner_itself = if scope == Scope::Exact { target == name } else { target == from_labels(&labels) };
-                if owner_itself {
-                    context.report.note(Note::OldPassthru);
-                    Action::Allow
-                } else {
-                    meaning_of_target(&target)?
-                }
+        let bad = |detail| (Reason::BadValue, detail);
+        let action = if rtype == RecordType::CNAME {
+            let [target] = data else { return Err((Reason::Malformed, "CNAME has one target")) };
+            let target = rdata::name(target.text, &self.origin).map_err(bad)?;
+            if target == from_labels(&labels) {
+                context.report.note(Note::OldPassthru);
+                Action::Allow
+            } else {
+                meaning_of_target(&target)?
             }
-            rtype => {
-                let rdata = rdata::parse(rtype, data, &self.origin).map_err(|detail| (Reason::BadValue, detail))?;
-                Action::Records(vec![LocalRecord { rtype, ttl: ttl.or(self.ttl), rdata }])
-            }
+        } else {
+            let rdata = rdata::parse(rtype, data, &self.origin).map_err(bad)?;
+            Action::Records(vec![LocalRecord { rtype, ttl: ttl.or(self.ttl), rdata }])
         };
         context.rule(Rule { action: Some(action), ..Rule::new(name, scope) });
         Ok(())
     }
 }
+
+/// A record without its owner.
+struct Record<'f> {
+    ttl: Option<u32>,
+    class: Option<&'f [u8]>,
+    rtype: RecordType,
+    data: &'f [Token<'f>],
+}
+
+impl<'f> Record<'f> {
+    /// `[ttl] [class] type data`, the first two in either order.
+    fn read(fields: &'f [Token<'f>]) -> Result<Self, Refused> {
+        let (mut ttl, mut class) = (None, None);
+        let mut rest = fields;
+        while let Some((first, more)) = rest.split_first() {
+            if ttl.is_none() && first.text.first().is_some_and(u8::is_ascii_digit) {
+                ttl = Some(rdata::ttl(first.text).ok_or((Reason::BadValue, "no time to live"))?);
+            } else if class.is_none() && is_class(first.text) {
+                class = Some(first.text);
+            } else {
+                let rtype = std::str::from_utf8(first.text).ok().and_then(|text| text.parse().ok());
+                let rtype =
+                    rtype.ok_or((Reason::BadValue, "no record type; write others as TYPE with their number"))?;
+                return Ok(Self { ttl, class, rtype, data: more });
+            }
+            rest = more;
+        }
+        Err((Reason::Malformed, "a type is missing"))
+    }
+}
+
+/// Types that a policy zone has for being a zone, or that cannot be local data.
+const WITHOUT_MEANING: [RecordType; 13] = [
+    RecordType::SOA,
+    RecordType::DNAME,
+    RecordType::NSEC,
+    RecordType::NSEC3,
+    RecordType::NSEC3PARAM,
+    RecordType::RRSIG,
+    RecordType::SIG,
+    RecordType::KEY,
+    RecordType::DNSKEY,
+    RecordType::CDNSKEY,
+    RecordType::DS,
+    RecordType::CDS,
+    RecordType::ZONEMD,
+];
 
 fn meaning_of_target(target: &Name) -> Result<Action, Refused> {
     let mut labels = target.labels();
