@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::precedence::{Filed, Strength};
-use super::{Candidate, Hit, Override, OverrideKind, Policy, State, Trigger};
+use super::{Asked, Candidate, Hit, Override, OverrideKind, Policy, State, Trigger};
 use crate::clock::Now;
 use crate::name::{DomainName, Name};
 use crate::query::RecordType;
@@ -229,7 +229,8 @@ impl Policy {
 
     fn matched_rules(&self, name: &Name, qtype: RecordType, client: IpAddr, now: Now) -> Vec<(Strength, Match)> {
         let mut found = Vec::new();
-        self.candidates(name, qtype, Trigger::Qname, client, now, |candidate| {
+        let asked = Asked { name: Some(name), qtype, trigger: Trigger::Qname, now };
+        self.candidates(&asked, client, |candidate| {
             let Candidate { rule, filed, strength, state, .. } = candidate;
             let (outcome, why) = match state {
                 State::Covers if self.ranking.is_shadow(&rule) => {

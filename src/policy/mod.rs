@@ -164,6 +164,16 @@ fn fill_by_default<'p>(text: &mut Text<'_>, field: impl Fn(Place) -> Option<&'p 
     }
 }
 
+/// What is to be judged.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'q> {
+    /// The name; none when it is an address.
+    name: Option<&'q Name>,
+    qtype: RecordType,
+    trigger: Trigger,
+    now: Now,
+}
+
 /// A rule that covers a name, or would but for something that [`State`] says.
 struct Candidate<'p> {
     rule: RuleRef<'p>,
@@ -209,11 +219,8 @@ impl Policy {
     /// What is to be done about `name`. Allocates nothing, unless more than two shadow lists have it.
     pub fn judge(&self, name: &Name, qtype: RecordType, trigger: Trigger, client: IpAddr, now: Now) -> Judgement<'_> {
         let mut court = Court::default();
-        self.candidates(name, qtype, trigger, client, now, |candidate| {
-            if candidate.state == State::Covers {
-                court.hear(candidate, &self.ranking);
-            }
-        });
+        let asked = Asked { name: Some(name), qtype, trigger, now };
+        self.candidates(&asked, client, |candidate| court.hear(candidate, &self.ranking));
         let listed = court.winner.as_ref().map(|candidate| self.rule_hit(candidate, now));
         let hit = self.overridden(name, trigger, now).or(listed);
         let protected = hit.is_some_and(|hit| hit.blocks()) && self.is_protected(name);
@@ -230,13 +237,11 @@ impl Policy {
     /// Protected names and overrides are names; whoever asks about an address looks at the name's judgement first.
     pub fn judge_address(&self, address: IpAddr, qtype: RecordType, trigger: Trigger, now: Now) -> Judgement<'_> {
         let mut court = Court::default();
+        let asked = Asked { name: None, qtype, trigger, now };
         if let Some(snapshot) = &self.snapshot {
             snapshot.find_address(trigger, address, |length, rules| {
-                let filed = Filed::Prefix { length };
-                self.weigh(None, filed, rules, qtype, trigger, now, &mut |candidate| {
-                    if candidate.state == State::Covers {
-                        court.hear(candidate, &self.ranking);
-                    }
+                self.weigh(&asked, Filed::Prefix { length }, rules, &mut |candidate| {
+                    court.hear(candidate, &self.ranking);
                 });
             });
         }
@@ -281,59 +286,42 @@ impl Policy {
         &self.settings
     }
 
-    /// Shows `see` every rule that covers `name` or would but for its type, its exceptions or its time; for a name in a
-    /// question also the rules for the client's address.
+    /// Shows `see` every rule that covers what is asked or would but for its type, its exceptions or its time; for the
+    /// name in a question also the rules for the client's address.
     #[inline]
-    fn candidates<'p>(
-        &'p self,
-        name: &Name,
-        qtype: RecordType,
-        trigger: Trigger,
-        client: IpAddr,
-        now: Now,
-        mut see: impl FnMut(Candidate<'p>),
-    ) {
-        let Some(snapshot) = &self.snapshot else {
+    fn candidates<'p>(&'p self, asked: &Asked<'_>, client: IpAddr, mut see: impl FnMut(Candidate<'p>)) {
+        let (Some(snapshot), Some(name)) = (&self.snapshot, asked.name) else {
             return;
         };
-        if trigger == Trigger::Qname {
+        if asked.trigger == Trigger::Qname {
+            let asked = Asked { trigger: Trigger::Client, ..*asked };
             snapshot.find_address(Trigger::Client, client, |length, rules| {
-                let filed = Filed::Prefix { length };
-                self.weigh(Some((name, true)), filed, rules, qtype, Trigger::Client, now, &mut see);
+                self.weigh(&asked, Filed::Prefix { length }, rules, &mut see);
             });
         }
-        snapshot.find(name, |labels, rules| {
-            let filed = Filed::Name { labels };
-            let whole = name.label_count() == labels;
-            self.weigh(Some((name, whole)), filed, rules, qtype, trigger, now, &mut see);
-        });
+        snapshot.find(name, |labels, rules| self.weigh(asked, Filed::Name { labels }, rules, &mut see));
     }
 
-    /// Shows `see` those of `rules` that cover the name. `subject` is that name, and whether they are filed under the
-    /// whole of it.
-    #[allow(clippy::too_many_arguments, reason = "all of it is the query, and nobody else calls this")]
-    fn weigh<'p>(
-        &self,
-        subject: Option<(&Name, bool)>,
-        filed: Filed,
-        rules: RuleSet<'p>,
-        qtype: RecordType,
-        trigger: Trigger,
-        now: Now,
-        see: &mut impl FnMut(Candidate<'p>),
-    ) {
+    /// Shows `see` those of `rules` that cover what is asked.
+    fn weigh<'p>(&self, asked: &Asked<'_>, filed: Filed, rules: RuleSet<'p>, see: &mut impl FnMut(Candidate<'p>)) {
+        let &Asked { name, qtype, trigger, now } = asked;
+        // Whether the rules are filed under the very name, when they are filed under a name.
+        let whole = match (filed, name) {
+            (Filed::Name { labels }, Some(name)) => Some(name.label_count() == labels),
+            _ => None,
+        };
         for rule in rules.iter() {
-            let covers = match (rule.scope(), subject, filed) {
-                (_, _, Filed::Prefix { .. }) | (Scope::Subdomains, ..) | (_, None, _) => true,
-                (Scope::Exact, Some((_, whole)), _) => whole,
-                (Scope::Below, Some((_, whole)), _) => !whole,
+            let covers = match rule.scope() {
+                Scope::Exact => whole != Some(false),
+                Scope::Below => whole != Some(true),
+                Scope::Subdomains => true,
             };
             if !covers {
                 continue;
             }
             let state = if !rule.covers_type(qtype) {
                 State::OtherType
-            } else if subject.is_some_and(|(name, _)| rule.excepts(name)) {
+            } else if name.is_some_and(|name| rule.excepts(name)) {
                 State::Excepted
             } else if now.wall < rule.effective_at() {
                 State::NotYet
@@ -409,7 +397,10 @@ struct Court<'p> {
 impl<'p> Court<'p> {
     #[inline]
     fn hear(&mut self, candidate: Candidate<'p>, ranking: &Ranking) {
-        let Candidate { rule, strength, .. } = candidate;
+        let Candidate { rule, strength, state, .. } = candidate;
+        if state != State::Covers {
+            return;
+        }
         if !ranking.is_shadow(&rule) {
             // Rules come in a fixed order; the first of equals stays.
             if self.winner.as_ref().is_none_or(|winner| strength < winner.strength) {

@@ -8,6 +8,7 @@ use super::explain::Outcome;
 use super::*;
 use crate::rule::{Action, LocalRecord, Rule, TypeFilter};
 use crate::snapshot::testing::{rule, snapshot};
+use crate::snapshot::{CompiledRule, Inventory, Writer};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
@@ -410,6 +411,67 @@ fn every_trigger_is_judged_by_the_same_rules() {
         let judgement = policy.judge(&name("x.a.example"), RecordType::A, trigger, CLIENT, at(0));
         let Verdict::Block(hit) = judgement.verdict else { panic!("{trigger:?}") };
         assert_eq!(hit.trigger, trigger);
+    }
+}
+
+#[test]
+fn addresses_and_clients_are_judged_by_prefixes() {
+    // As long as no list has prefixes, a snapshot with some is made by hand.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("snapshot");
+    let lists = [zone("z", 1), list("l", 0)];
+    let mut writer = Writer::create(&path, &Inventory { lists: lists.to_vec() }).unwrap();
+    let mut file = |list, action| {
+        let scope = Scope::Exact;
+        let (types, except) = (TypeFilter::All, Vec::new());
+        writer.rule(&CompiledRule {
+            list: ListId(list),
+            scope,
+            action,
+            important: false,
+            shadow: false,
+            types,
+            except,
+            dossier: None,
+        })
+    };
+    let (blocked, freed, low) = (file(0, Action::NxDomain), file(0, Action::Allow), file(1, Action::Sinkhole));
+    for (trigger, prefix, rule) in [
+        (Trigger::Ip, "192.0.2.0/24", blocked),
+        (Trigger::Ip, "192.0.2.8/32", freed),
+        (Trigger::Ip, "2001:db8::/32", low),
+        (Trigger::NsIp, "198.51.100.0/24", blocked),
+        (Trigger::Client, "203.0.113.0/24", freed),
+    ] {
+        writer.insert_prefix(trigger, prefix.parse().unwrap(), &[rule]).unwrap();
+    }
+    writer.insert(b"example\0", &[blocked]).unwrap();
+    writer.finish().unwrap();
+    let snapshot = Arc::new(Snapshot::open(&path).unwrap());
+    let policy = Policy::new(Settings::default(), Some(snapshot), OverrideSet::default());
+
+    let short = |verdict: Verdict<'_>| match verdict {
+        Verdict::Pass => "pass".to_owned(),
+        Verdict::Allow(hit) => format!("allow {}", Trigger::LABELS[hit.trigger as usize]),
+        Verdict::Block(hit) => format!("block {}", Trigger::LABELS[hit.trigger as usize]),
+    };
+    for (trigger, address, verdict) in [
+        (Trigger::Ip, "192.0.2.1", "block ip"),
+        (Trigger::Ip, "192.0.2.8", "allow ip"),
+        (Trigger::Ip, "2001:db8::1", "block ip"),
+        (Trigger::Ip, "198.51.100.1", "pass"),
+        (Trigger::NsIp, "198.51.100.1", "block nsip"),
+    ] {
+        let judgement = policy.judge_address(address.parse().unwrap(), RecordType::A, trigger, at(0));
+        assert_eq!(short(judgement.verdict), verdict, "{trigger:?} {address}");
+    }
+    for (trigger, client, verdict) in [
+        (Trigger::Qname, "192.0.2.1", "block qname"),
+        (Trigger::Qname, "203.0.113.1", "allow client"),
+        (Trigger::Cname, "203.0.113.1", "block cname"),
+    ] {
+        let judgement = policy.judge(&name("example"), RecordType::A, trigger, client.parse().unwrap(), at(0));
+        assert_eq!(short(judgement.verdict), verdict, "{trigger:?} from {client}");
     }
 }
 
