@@ -179,7 +179,11 @@ impl Rpz {
             return Err((Reason::Pattern, "wildcards inside a name are not supported"));
         }
         let name = from_labels(covered);
-        context.names.guard(&name)?;
+        // `*` right below the apex is everything: a walled garden, which somebody must ask for.
+        let is_garden = name.is_root() && scope == Scope::Below && context.settings.allow_suffix;
+        if !is_garden {
+            context.names.guard(&name)?;
+        }
         let bad = |detail| (Reason::BadValue, detail);
         let action = if rtype == RecordType::CNAME {
             let [target] = data else { return Err((Reason::Malformed, "CNAME has one target")) };
@@ -456,6 +460,14 @@ mod tests {
     fn generate_makes_its_records() {
         let rules = read(Format::Rpz, "$GENERATE 8-10/2 h${1,3,x}-$.example CNAME .\n", |_| ());
         assert_eq!(rules, ["exact h009-8.example nxdomain", "exact h00b-10.example nxdomain"]);
+    }
+
+    #[test]
+    fn everything_is_covered_only_when_asked_for() {
+        let zone = format!("{HEAD}* CNAME garden.example.\nok.example CNAME rpz-passthru.\n");
+        let rules = read(Format::Rpz, &zone, |list| list.allow_suffix = true);
+        assert_eq!(rules, ["below . cname garden.example", "exact ok.example allow"]);
+        assert_eq!(refused(Format::Rpz, &zone), [Reason::PublicSuffix]);
     }
 
     #[test]
