@@ -147,6 +147,8 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
             "iter-scrub-ns",
             "iter-scrub-cname",
             "iter-max-cname",
+            "iter-scrub-rrsig",
+            "disable-dnssec-lame-check",
         ],
     ),
     // Ours always has these protections, and what scenarios expect is right with them.
@@ -176,6 +178,35 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Beginnings of options about sockets, certificates, logs and the other product's modules, none of which play here.
+const PREFIXES_WITHOUT_EFFECT: [&str; 25] = [
+    "control-",
+    "dnscrypt-",
+    "dnstap-",
+    "hide-http-",
+    "http-",
+    "https-",
+    "interface-automatic",
+    "ip-",
+    "ipsecmod-",
+    "max-transfer-",
+    "outgoing-tcp-",
+    "pad-queries-",
+    "proxy-protocol-",
+    "quic-",
+    "redis-",
+    "secret-seed",
+    "server-",
+    "ssl-",
+    "statistics-",
+    "stream-wait-",
+    "tcp-",
+    "tls-",
+    "udp-connect",
+    "unwanted-reply-",
+    "val-sig-skew-",
+];
+
 /// Options of the other product that ours has no counterpart for.
 const FOREIGN: &[(&str, &[&str])] = &[
     (
@@ -202,6 +233,8 @@ const FOREIGN: &[(&str, &[&str])] = &[
             "interface-tag",
             "interface-view",
             "interface-action",
+            "interface-tag-action",
+            "interface-tag-data",
         ],
     ),
     ("Unbound's response-ip, a language for rewriting addresses beside RPZ", &["response-ip", "response-ip-data"]),
@@ -287,6 +320,12 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("response policy zones that are switched by signal or tag", &["rpz-signal-nxdomain-ra", "signal-nxdomain-ra"]),
     ("Unbound's rewriting of RPZ actions by zone", &["rpz-cname-override"]),
     ("Unbound's refusal of queries for ANY", &["deny-any"]),
+    (
+        "timers of RFC 5011 and of validation that only Unbound can change",
+        &["add-holddown", "del-holddown", "keep-missing", "permit-small-holddown", "val-bogus-ttl"],
+    ),
+    ("Unbound's list of addresses that it does not query", &["do-not-query-address"]),
+    ("Unbound's cache in a database, DNSCrypt and IPsec", &["backend", "dnscrypt-enable", "ipsecmod-hook"]),
     ("a cache counted in octets of Unbound's memory", &["msg-cache-size", "rrset-cache-size"]),
     ("Unbound's queue of queries, which drops one when it is full", &["num-queries-per-thread"]),
     ("features of the scripted setup", &["features", "feature-list"]),
@@ -395,7 +434,7 @@ impl Reader<'_> {
                 self.anchors.push_str(&setting.values.join(" "));
                 self.anchors.push('\n');
             }
-            "trust-anchor-file" | "trusted-keys-file" => {
+            "trust-anchor-file" | "trusted-keys-file" | "auto-trust-anchor-file" => {
                 let lines = self.scenario.files.get(value).ok_or_else(|| broken(setting, "no such file"))?;
                 self.anchors.push_str(&lines.join("\n"));
                 self.anchors.push('\n');
@@ -416,6 +455,7 @@ impl Reader<'_> {
             "qname-minimisation-strict" if yes => recursor.query_minimisation = Minimisation::Strict,
             "do-ip4" => recursor.ipv4 = yes,
             "do-ip6" => recursor.ipv6 = yes,
+            "caps-exempt" | "caps-whitelist" => recursor.case_randomisation = false,
             "use-caps-for-id" => recursor.case_randomisation = yes,
             "do-not-query-localhost" if !yes => {
                 recursor.allow_upstream.extend([prefix("127.0.0.0/8"), prefix("::1/128")])
@@ -520,7 +560,7 @@ impl Reader<'_> {
         let kind = if clause == "stub-zone" { RouteKind::Stub } else { RouteKind::Forward };
         let mut route = Route { zone: DomainName::root(), to: Vec::new(), kind, fall_back: false, names: Vec::new() };
         let mut addresses = Vec::new();
-        let mut over_tcp = false;
+        let mut protocol = Protocol::Udp;
         for setting in settings {
             let value = setting.values.first().map_or("", String::as_str);
             match setting.key.as_str() {
@@ -528,17 +568,28 @@ impl Reader<'_> {
                 "stub-addr" | "forward-addr" => addresses.push(address(setting, value)?),
                 "stub-host" | "forward-host" => route.names.push(name(setting, value)?),
                 "stub-first" | "forward-first" => route.fall_back = is_yes(&setting.values),
-                "stub-tcp-upstream" | "forward-tcp-upstream" => over_tcp = is_yes(&setting.values),
+                "stub-tcp-upstream" | "forward-tcp-upstream" if is_yes(&setting.values) => protocol = Protocol::Tcp,
+                "stub-tls-upstream" | "forward-tls-upstream" | "stub-ssl-upstream" | "forward-ssl-upstream"
+                    if is_yes(&setting.values) =>
+                {
+                    // The scripted network has no certificates to show.
+                    protocol = Protocol::Tls { server_name: String::new() };
+                }
+                "stub-tcp-upstream"
+                | "forward-tcp-upstream"
+                | "stub-tls-upstream"
+                | "forward-tls-upstream"
+                | "stub-ssl-upstream"
+                | "forward-ssl-upstream" => {}
                 "stub-no-cache" | "forward-no-cache" if !is_yes(&setting.values) => {}
                 _ => foreign_or_without_effect(setting)?,
             }
         }
-        if kind == RouteKind::Stub && route.zone.is_root() && !over_tcp && !addresses.is_empty() {
+        if kind == RouteKind::Stub && route.zone.is_root() && protocol == Protocol::Udp && !addresses.is_empty() {
             // Where everything begins.
             self.setup.recursor.root_hints = RootHints::from_addresses(&addresses);
             return Ok(());
         }
-        let protocol = if over_tcp { Protocol::Tcp } else { Protocol::Udp };
         let server = |address: &IpAddr| RouteServer { address: (*address, 53).into(), protocol: protocol.clone() };
         route.to = addresses.iter().map(server).collect();
         self.setup.recursor.routes.push(route);
@@ -630,6 +681,7 @@ fn foreign_or_without_effect(setting: &Setting) -> Result<(), Refusal> {
         Some(reason) if !off => skip(reason),
         Some(_) => Ok(()),
         None if holds(WITHOUT_EFFECT).is_some() => Ok(()),
+        None if PREFIXES_WITHOUT_EFFECT.iter().any(|prefix| key.starts_with(prefix)) => Ok(()),
         None => Err(broken(setting, "unknown option")),
     }
 }
