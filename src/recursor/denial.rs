@@ -35,7 +35,10 @@ struct Zone {
 #[derive(Debug, Clone)]
 struct Proof {
     set: RrSet,
+    /// When its TTL ends.
     expires: u32,
+    /// When it ends to be a proof, which may be before.
+    holds_until: u32,
 }
 
 impl Default for Denials {
@@ -46,9 +49,15 @@ impl Default for Denials {
 }
 
 impl Denials {
-    /// Keeps a secure NSEC set of `zone`, or its SOA.
+    /// Keeps a secure NSEC set of `zone`, or its SOA, until its TTL ends.
     pub fn put(&self, zone: &Name, set: &RrSet, now: Now) {
-        if !matches!(set.rtype, RecordType::NSEC | RecordType::SOA) || set.ttl == 0 {
+        self.put_for(zone, set, set.ttl, now);
+    }
+
+    /// As [`put`](Self::put), but draws no conclusions after `seconds`.
+    pub fn put_for(&self, zone: &Name, set: &RrSet, seconds: u32, now: Now) {
+        let holds = set.ttl.min(seconds);
+        if !matches!(set.rtype, RecordType::NSEC | RecordType::SOA) || holds == 0 {
             return;
         }
         let known = match self.zones.get(zone) {
@@ -61,13 +70,14 @@ impl Denials {
             }
         };
         let mut known = known.lock();
-        let proof = Proof { set: set.clone(), expires: now.seconds().saturating_add(set.ttl) };
+        let [expires, holds_until] = [set.ttl, holds].map(|seconds| now.seconds().saturating_add(seconds));
+        let proof = Proof { set: set.clone(), expires, holds_until };
         if set.rtype == RecordType::SOA {
             known.soa = Some(proof);
             return;
         }
         if known.proofs.len() >= MAX_PROOFS {
-            known.proofs.retain(|_, proof| proof.expires > now.seconds());
+            known.proofs.retain(|_, proof| proof.holds_until > now.seconds());
         }
         if known.proofs.len() < MAX_PROOFS {
             let mut key = [0; MAX_KEY_LEN];
@@ -136,7 +146,7 @@ impl Zone {
 
 impl Proof {
     fn at(&self, now: Now) -> Option<RrSet> {
-        let ttl = self.expires.checked_sub(now.seconds()).filter(|left| *left > 0)?;
+        let ttl = self.expires.checked_sub(now.seconds()).filter(|_| self.holds_until > now.seconds())?;
         Some(RrSet { ttl, ..self.set.clone() })
     }
 }

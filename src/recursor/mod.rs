@@ -496,7 +496,9 @@ impl Engine {
     fn remember(&self, question: &Question, message: &Message, validation: &Validation) {
         let now = self.clock.now();
         for proven in &validation.denials {
-            self.denials.put(&proven.zone, &proven.set, now);
+            // A proof holds for no longer than the denial that it came with (RFC 9077, section 3).
+            let holds = scrub::negative_ttl(&message.authority).unwrap_or(proven.set.ttl);
+            self.denials.put_for(&proven.zone, &proven.set, holds, now);
             let soa = |set: &&RrSet| set.rtype == RecordType::SOA && set.name == proven.zone;
             if let Some(soa) = message.authority.iter().find(soa).filter(|_| validation.security == Security::Secure) {
                 self.denials.put(&proven.zone, soa, now);
