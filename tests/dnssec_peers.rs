@@ -60,6 +60,17 @@ enum Kind {
     Tampered,
     KeysUnsigned,
     NoDenials,
+    /// NSEC or NSEC3 records tell of more types than were signed.
+    DenialsTampered,
+    SoaTampered,
+    /// Records come with a longer TTL than was signed.
+    LongTtl,
+    /// One key signs itself and everything else.
+    OneKey,
+    /// The parent has the fingerprint of the key that signs the records.
+    ZskDs,
+    DigestSha1,
+    DigestSha384,
 }
 
 struct Zone {
@@ -85,7 +96,7 @@ const fn algorithm(mut zone: Zone, algorithm: &'static str) -> Zone {
     zone
 }
 
-const ZONES: [Zone; 26] = [
+const ZONES: [Zone; 35] = [
     zone("unsigned", Kind::Unsigned, Insecure),
     zone("nsec", Kind::Good, Secure),
     nsec3(zone("nsec3", Kind::Good, Secure), 0, false),
@@ -112,10 +123,19 @@ const ZONES: [Zone; 26] = [
     zone("keysunsigned", Kind::KeysUnsigned, Bogus),
     zone("nodenials", Kind::NoDenials, Secure),
     nsec3(zone("nodenials3", Kind::NoDenials, Secure), 0, false),
+    zone("badnsec", Kind::DenialsTampered, Secure),
+    nsec3(zone("badnsec3", Kind::DenialsTampered, Secure), 0, false),
+    zone("badsoa", Kind::SoaTampered, Secure),
+    nsec3(zone("badsoa3", Kind::SoaTampered, Secure), 0, true),
+    zone("longttl", Kind::LongTtl, Secure),
+    zone("onekey", Kind::OneKey, Secure),
+    zone("zskds", Kind::ZskDs, Secure),
+    zone("sha1ds", Kind::DigestSha1, Secure),
+    nsec3(zone("sha384ds", Kind::DigestSha384, Secure), 0, true),
 ];
 
 /// What is asked in every zone: what stands there, what does not, what wildcards, aliases and cuts make of it.
-const QUESTIONS: [(&str, &str); 34] = [
+const QUESTIONS: [(&str, &str); 46] = [
     ("www", "A"),
     ("www", "TXT"),
     ("www", "DS"),
@@ -150,6 +170,18 @@ const QUESTIONS: [(&str, &str); 34] = [
     ("tree", "DNAME"),
     ("www.plain", "A"),
     ("plain", "DS"),
+    ("www.plain", "DS"),
+    ("missing.plain", "A"),
+    ("www.safe", "A"),
+    ("www.safe", "TXT"),
+    ("missing.safe", "A"),
+    ("safe", "DS"),
+    ("safe", "DNSKEY"),
+    ("", "NSEC"),
+    ("", "NSEC3PARAM"),
+    ("www", "NSEC"),
+    ("www", "HTTPS"),
+    ("tosafe", "A"),
 ];
 
 #[test]
@@ -183,32 +215,34 @@ fn validation_agrees_with_unbound() {
     let internet = Internet::build(folder.path());
     let servers = internet.start();
     let mut differences = String::new();
-    let (mut asked, mut with_unbound) = (0, [0usize; 2]);
+    let (mut alike, mut apart) = (0, 0);
     for zone in &ZONES {
         for (label, qtype) in QUESTIONS {
             let name = match label {
                 "" => format!("{}.test", zone.label),
                 label => format!("{label}.{}.test", zone.label),
             };
-            let [ours, theirs] = [QALQAN, UNBOUND].map(|server| ask(server, &name, qtype));
-            asked += 1;
-            with_unbound[usize::from(ours != theirs)] += 1;
-            if ours != theirs {
-                writeln!(differences, "{name} {qtype} ({:?})\n  ours    {ours}\n  unbound {theirs}", zone.kind)
-                    .unwrap();
-            }
-            if (label, qtype) == ("www", "A") {
-                let expected = match zone.expected {
-                    Secure => (Rcode::NOERROR, true),
-                    Insecure => (Rcode::NOERROR, false),
-                    Bogus => (Rcode::SERVFAIL, false),
-                };
-                assert_eq!((ours.rcode, ours.authentic), expected, "{name}: {ours}");
+            for flags in [Flags::Dnssec, Flags::AuthenticData, Flags::CheckingDisabled] {
+                let [ours, theirs] = [QALQAN, UNBOUND].map(|server| ask(server, &name, qtype, flags));
+                if ours == theirs {
+                    alike += 1;
+                    continue;
+                }
+                apart += 1;
+                writeln!(differences, "{name} {qtype} {flags:?} ({:?})", zone.kind).expect("text grows");
+                writeln!(differences, "  ours    {ours}\n  unbound {theirs}").expect("text grows");
             }
         }
+        let expected = match zone.expected {
+            Secure => (Rcode::NOERROR, true),
+            Insecure => (Rcode::NOERROR, false),
+            Bogus => (Rcode::SERVFAIL, false),
+        };
+        let www = ask(QALQAN, &format!("www.{}.test", zone.label), "A", Flags::Dnssec);
+        assert_eq!((www.rcode, www.authentic), expected, "{:?}: {www}", zone.kind);
     }
     drop(servers);
-    println!("{asked} questions, {} answered alike, {} not", with_unbound[0], with_unbound[1]);
+    println!("{} questions, {alike} answered alike, {apart} not", alike + apart);
     assert!(differences.is_empty(), "\n{differences}");
 }
 
@@ -268,10 +302,15 @@ impl<'a> Internet<'a> {
             "out CNAME www.unsigned.test.",
             "toexpired CNAME www.expired.test.",
             "tree DNAME nsec3.test.",
+            "tosafe CNAME www.safe.nsec.test.",
         ] {
             writeln!(text, "{}", line.replacen(' ', &format!(".{name}. 300 IN "), 1)).unwrap();
         }
         text += &cut(&plain, DEEP_SERVER);
+        let safe = format!("safe.{name}");
+        let below = format!("{}www.{safe}. 300 IN A 192.0.2.8\n", apex(&safe, DEEP_SERVER));
+        text += &cut(&safe, DEEP_SERVER);
+        text += &self.sign(&Zone { kind: Kind::Good, ..*zone }, &safe, &below, DEEP_SERVER);
         let ds = self.sign(zone, &name, &text, LEAF_SERVER);
 
         let below = format!("{}www.{plain}. 300 IN A 192.0.2.9\n", apex(&plain, DEEP_SERVER));
@@ -296,6 +335,7 @@ impl<'a> Internet<'a> {
             run("dnssec-keygen", &arguments, self.folder).trim().to_owned()
         };
         let (ksk, zsk) = (keygen(&["-f", "KSK"]), keygen(&[]));
+        let published = if zone.kind == Kind::OneKey { 1 } else { 2 };
         let keys: String = [&ksk, &zsk]
             .map(|key| fs::read_to_string(self.folder.join(format!("{key}.key"))).expect("just made"))
             .concat();
@@ -317,13 +357,25 @@ impl<'a> Internet<'a> {
             arguments.extend(opt_out.then_some("-A"));
         }
         let (ksk_file, zsk_file) = (format!("{ksk}.key"), format!("{zsk}.key"));
-        arguments.extend(["-k", &ksk_file, unsigned.to_str().unwrap(), &zsk_file]);
+        match zone.kind {
+            Kind::OneKey => arguments.extend(["-z", unsigned.to_str().unwrap(), &ksk_file]),
+            _ => arguments.extend(["-k", &ksk_file, unsigned.to_str().unwrap(), &zsk_file]),
+        }
         run("dnssec-signzone", &arguments, self.folder);
 
         let text = fs::read_to_string(&signed).expect("just signed");
         self.serve(server, name, &spoil(&text, zone.kind, name));
-        let other = if zone.kind == Kind::WrongDs { keygen(&["-f", "KSK"]) } else { ksk };
-        let ds = run("dnssec-dsfromkey", &["-2", &format!("{other}.key")], self.folder);
+        let pointed_at = match zone.kind {
+            Kind::WrongDs => keygen(&["-f", "KSK"]),
+            Kind::ZskDs => zsk,
+            _ => ksk,
+        };
+        let digest = match zone.kind {
+            Kind::DigestSha1 => "SHA-1",
+            Kind::DigestSha384 => "SHA-384",
+            _ => "SHA-256",
+        };
+        let ds = run("dnssec-dsfromkey", &["-a", digest, &format!("{pointed_at}.key")], self.folder);
         let fields: Vec<&str> = ds.split_whitespace().collect();
         let [owner, _, _, tag, number, digest_type, digest @ ..] = &fields[..] else { panic!("no DS in {ds}") };
         let record = |tag: &str, number: &str, digest_type: &str| {
@@ -446,8 +498,18 @@ fn spoil(text: &str, kind: Kind, name: &str) -> String {
             _ => true,
         }
     });
+    let is = |line: &str, rtype: &str| line.split_whitespace().nth(3) == Some(rtype);
     let tampered = |line: &str| match kind {
         Kind::Tampered if line.starts_with(&www) => line.replace("192.0.2.1", "192.0.2.66"),
+        Kind::DenialsTampered if is(line, "NSEC") || is(line, "NSEC3") => format!("{line} TYPE999"),
+        Kind::SoaTampered if is(line, "SOA") => line.replacen(" 3600 600 ", " 3601 600 ", 1),
+        Kind::LongTtl => {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match &words[..] {
+                [owner, _, "IN", rest @ ..] => format!("{owner} 3000 IN {}", rest.join(" ")),
+                _ => line.to_owned(),
+            }
+        }
         _ => line.to_owned(),
     };
     lines.map(|line| tampered(line) + "\n").collect()
@@ -467,20 +529,39 @@ impl std::fmt::Display for Answer {
     }
 }
 
-fn ask(server: &str, name: &str, qtype: &str) -> Answer {
+/// What a client says that it understands and wants.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Flags {
+    /// DO.
+    Dnssec,
+    /// AD, and no DO (RFC 6840, section 5.7).
+    AuthenticData,
+    /// DO and CD.
+    CheckingDisabled,
+}
+
+fn ask(server: &str, name: &str, qtype: &str, flags: Flags) -> Answer {
     let qtype: RecordType = qtype.parse().expect("the types above are known");
-    exchange(server, name, qtype, Duration::from_secs(10)).unwrap_or(Answer {
+    exchange(server, name, qtype, flags, Duration::from_secs(10)).unwrap_or(Answer {
         rcode: Rcode(u16::MAX),
         authentic: false,
         records: Vec::new(),
     })
 }
 
-fn exchange(server: &str, name: &str, qtype: RecordType, patience: Duration) -> Option<Answer> {
+fn exchange(server: &str, name: &str, qtype: RecordType, flags: Flags, patience: Duration) -> Option<Answer> {
     let name: DomainName = name.parse().expect("the names above are names");
-    let options =
-        QueryOptions { id: 7, recursion_desired: true, checking_disabled: false, edns: Some((1232, true)), case: None };
-    let query = message::write_query(&name, qtype, options);
+    let options = QueryOptions {
+        id: 7,
+        recursion_desired: true,
+        checking_disabled: flags == Flags::CheckingDisabled,
+        edns: Some((1232, flags != Flags::AuthenticData)),
+        case: None,
+    };
+    let mut query = message::write_query(&name, qtype, options);
+    if flags == Flags::AuthenticData {
+        query[3] |= Header::AD as u8;
+    }
     let to: SocketAddr = format!("{server}:53").parse().ok()?;
     let mut octets = by_datagram(&query, to, patience)?;
     if Header::read(&octets).ok()?.has(Header::TC) {
@@ -497,7 +578,9 @@ fn exchange(server: &str, name: &str, qtype: RecordType, patience: Duration) -> 
         })
         .collect();
     records.sort_unstable();
-    Some(Answer { rcode: reply.rcode, authentic: header.has(Header::AD), records })
+    // With CD nobody need validate; AD then tells only whether somebody had asked before (RFC 6840, section 5.9).
+    let authentic = header.has(Header::AD) && flags != Flags::CheckingDisabled;
+    Some(Answer { rcode: reply.rcode, authentic, records })
 }
 
 fn by_datagram(query: &[u8], to: SocketAddr, patience: Duration) -> Option<Vec<u8>> {
@@ -522,7 +605,7 @@ fn by_stream(query: &[u8], to: SocketAddr, patience: Duration) -> std::io::Resul
 
 fn wait_for(server: &str, folder: &Path) {
     let start = Instant::now();
-    while exchange(server, "version.server", RecordType::A, Duration::from_millis(200)).is_none() {
+    while exchange(server, "version.server", RecordType::A, Flags::Dnssec, Duration::from_millis(200)).is_none() {
         if start.elapsed() > Duration::from_secs(20) {
             for entry in fs::read_dir(folder).expect("the folder is ours").flatten() {
                 if entry.path().extension().is_some_and(|extension| extension == "log") {
