@@ -40,6 +40,14 @@ pub enum FetchError {
         /// What went wrong.
         source: Box<ureq::Error>,
     },
+    /// The server's answer is no list: a redirect that is not followed, or nothing.
+    #[error("{url}: the server answers with status {status}")]
+    Status {
+        /// The URL.
+        url: String,
+        /// The status code (RFC 9110, section 15).
+        status: u16,
+    },
     /// The answer broke off or went on for too long.
     #[error("{url}: {source}")]
     Body {
@@ -97,9 +105,11 @@ impl Downloads {
         let path = self.body_of(url);
         let facts = self.facts_of(url).filter(|_| path.is_file());
         let transfer = |source| FetchError::Transfer { url: url.to_owned(), source: Box::new(source) };
+        let is_secure = url.starts_with("https:");
         let agent: ureq::Agent = ureq::Agent::config_builder()
-            // A redirect must not lead off the safe way; loopback needs none.
-            .https_only(url.starts_with("https:"))
+            // A redirect must not lead off the safe way, and loopback needs none.
+            .https_only(is_secure)
+            .max_redirects(if is_secure { 5 } else { 0 })
             .timeout_global(Some(timeout))
             .user_agent(concat!("qalqan/", env!("CARGO_PKG_VERSION")))
             .build()
@@ -117,6 +127,9 @@ impl Downloads {
         if let (304, Some(facts)) = (response.status().as_u16(), facts) {
             self.write_facts(&Facts { confirmed: wall, ..facts })?;
             return Ok(Download { path, confirmed: wall, changed: false });
+        }
+        if response.status() != 200 {
+            return Err(FetchError::Status { url: url.to_owned(), status: response.status().as_u16() });
         }
         let header = |name: &str| response.headers().get(name)?.to_str().ok().map(str::to_owned);
         let fresh = Facts {
@@ -254,6 +267,17 @@ mod tests {
         assert!(requests[1].contains("if-none-match: \"v1\""), "{}", requests[1]);
         assert!(requests[1].contains("if-modified-since: sun, 22 nov"), "{}", requests[1]);
         assert!(!requests[3].contains("if-none-match"));
+    }
+
+    #[test]
+    fn a_redirect_off_the_safe_way_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let away =
+            "HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: http://lists.example/\r\nContent-Length: 0\r\n\r\n";
+        let (url, handle) = server(vec![away.to_owned()]);
+        let error = Downloads::new(folder.path()).refresh(&url, 10, Duration::from_secs(5), 1).unwrap_err();
+        assert!(matches!(error, FetchError::Status { status: 302, .. }), "{error}");
+        handle.join().unwrap();
     }
 
     #[test]

@@ -62,7 +62,7 @@ fn of_line(line: &[u8]) -> Option<Format> {
             Format::Rpz
         }
         () if starts(&[b"||", b"@@", b"|", b"##"]) || line.contains(&b'^') => Format::Adblock,
-        () if is_cosmetic_or_modified(line) => Format::Adblock,
+        () if is_cosmetic(line) => Format::Adblock,
         () if is_address(first) && second.is_some_and(|second| !second.starts_with(b"#")) => Format::Hosts,
         () if starts(&[b"*.", b".", b"="]) => Format::Wildcard,
         () if first.contains(&b'.') => Format::Domains,
@@ -70,7 +70,7 @@ fn of_line(line: &[u8]) -> Option<Format> {
     })
 }
 
-fn is_cosmetic_or_modified(line: &[u8]) -> bool {
+fn is_cosmetic(line: &[u8]) -> bool {
     let marked = [&b"##"[..], b"#@#", b"#?#", b"#%#", b"#$#"];
     marked.iter().any(|marker| line.windows(marker.len()).any(|window| window == *marker)) && !line.contains(&b' ')
 }
