@@ -21,7 +21,7 @@ use crate::clock::Now;
 use crate::name::Name;
 use crate::query::{Question, RecordType};
 use crate::recursor::{Resolution, Security};
-use crate::wire::Malformed;
+use crate::wire::{self, Header, Malformed};
 
 pub use entry::{Entry, Lifetime};
 
@@ -209,7 +209,19 @@ impl Cache {
                 self.table.remove(&hash);
             }
         }
+        if key.dnssec_ok && resolution.security != Security::Secure && !is_signed(&resolution.message) {
+            self.renew_plain(Key { dnssec_ok: false, ..key }, resolution, now);
+        }
         Ok(entry)
+    }
+
+    /// What came without signatures is as good for the same question without DO, if anybody has asked that.
+    fn renew_plain(&self, key: Key<'_>, resolution: &Resolution, now: Now) {
+        let known = self.table.peek(&self.hasher.hash_one(key)).filter(|entry| entry.is_for(key));
+        if known.is_some_and(|entry| !entry.is_fresh(now)) {
+            // It has been read once already.
+            let _ = self.keep(key, resolution, now);
+        }
     }
 
     /// Forgets what it has of `name`, with `below` also of all names below it, and says how many answers that were.
@@ -285,6 +297,13 @@ impl std::hash::Hasher for AsItIs {
     fn finish(&self) -> u64 {
         self.0
     }
+}
+
+/// Whether a message holds records that only those are sent who ask with DO.
+fn is_signed(message: &[u8]) -> bool {
+    let dnssec = [RecordType::RRSIG, RecordType::NSEC, RecordType::NSEC3];
+    let Ok(header) = Header::read(message) else { return false };
+    wire::records(message, header).flatten().any(|record| dnssec.contains(&record.rtype))
 }
 
 #[cfg(test)]
@@ -394,6 +413,20 @@ mod tests {
             assert!(cache.find_stand_in(Key::from(&signed), at(0)).is_none(), "there is time to ask");
             assert_eq!(cache.find_stand_in(Key::from(&signed), at(400)).is_some(), found, "{security:?}");
             assert!(cache.find_stand_in(Key::from(&plain), at(400)).is_none(), "it stands for itself");
+        }
+    }
+
+    #[test]
+    fn an_unsigned_answer_to_a_question_with_do_renews_the_plain_one() {
+        for (security, after) in [(Security::Insecure, "fresh"), (Security::Secure, "stale")] {
+            let cache = Cache::new(Settings::default());
+            let plain = question("www.example.kz");
+            let signed = Question { dnssec_ok: true, ..plain.clone() };
+            keep(&cache, &signed, &Resolution { security, ..address(&signed) }, at(0));
+            assert_eq!(state(&cache, &plain, at(0)), "none", "nobody has asked");
+            keep(&cache, &plain, &address(&plain), at(0));
+            keep(&cache, &signed, &Resolution { security, ..address(&signed) }, at(400));
+            assert_eq!(state(&cache, &plain, at(400)), after, "{security:?}");
         }
     }
 
