@@ -335,10 +335,9 @@ impl<'a> Internet<'a> {
             run("dnssec-keygen", &arguments, self.folder).trim().to_owned()
         };
         let (ksk, zsk) = (keygen(&["-f", "KSK"]), keygen(&[]));
-        let published = if zone.kind == Kind::OneKey { 1 } else { 2 };
-        let keys: String = [&ksk, &zsk]
-            .map(|key| fs::read_to_string(self.folder.join(format!("{key}.key"))).expect("just made"))
-            .concat();
+        let published = if zone.kind == Kind::OneKey { &[&ksk][..] } else { &[&ksk, &zsk] };
+        let read = |key: &&String| fs::read_to_string(self.folder.join(format!("{key}.key"))).expect("just made");
+        let keys: String = published.iter().map(read).collect();
         let unsigned = self.folder.join(format!("{}.unsigned", file(name)));
         fs::write(&unsigned, format!("{text}{keys}")).expect("the folder is ours");
 

@@ -125,7 +125,8 @@ impl Default for Settings {
 pub struct Validation {
     /// The status of the answer as a whole: the worst of its parts (RFC 4035, section 3.2.3).
     pub security: Security,
-    /// The response code that is proven: NOERROR also where the server said NXDOMAIN and proved only NODATA.
+    /// The response code that is proven: NOERROR also where the server said NXDOMAIN and proved only NODATA, or sent
+    /// what was asked for.
     pub rcode: Rcode,
     /// Why it is not secure; empty when it is.
     pub errors: Vec<ExtendedError>,

@@ -311,6 +311,14 @@ async fn a_name_error_that_is_proven_as_no_data_is_no_data() {
 }
 
 #[tokio::test]
+async fn a_name_error_beside_what_was_asked_for_is_none() {
+    let world = Signed::new();
+    let reply = Message { rcode: Rcode::NXDOMAIN, ..answer([world.kz.sign(a("www.kz"))]) };
+    let validation = world.ask("www.kz", A, &reply).await;
+    assert_eq!((validation.security, validation.rcode), (Secure, Rcode::NOERROR));
+}
+
+#[tokio::test]
 async fn a_denial_from_above_a_cut_or_a_dname_says_nothing_about_names_below() {
     for types in [&[NS, DS][..], &[NS], &[RecordType::DNAME]] {
         let mut world = Signed::new();

@@ -37,8 +37,8 @@ pub struct Judge<'a> {
     chain: Chain<'a>,
     message: &'a Message,
     validation: Validation,
-    /// A status says something only once somebody has looked.
-    secure_so_far: Option<Security>,
+    /// The worst of the parts that have been looked at.
+    worst: Option<Security>,
 }
 
 impl<'a> Judge<'a> {
@@ -53,7 +53,7 @@ impl<'a> Judge<'a> {
             authority: message.authority.iter().map(unknown).collect(),
             denials: Vec::new(),
         };
-        Self { chain, message, validation, secure_so_far: None }
+        Self { chain, message, validation, worst: None }
     }
 
     /// Judges the message as the answer to `question`.
@@ -61,13 +61,18 @@ impl<'a> Judge<'a> {
         for index in 0..self.message.answer.len() {
             self.answer_set(index).await;
         }
-        if let Some(name) = end_of_chain(self.message, question)
-            && matches!(self.message.rcode, Rcode::NOERROR | Rcode::NXDOMAIN)
-            && self.secure_so_far != Some(Security::Bogus)
-        {
-            self.negative(&name, question.qtype).await;
+        match end_of_chain(self.message, question) {
+            // The response code is not signed; what was asked for is there, whatever it says.
+            None if self.message.rcode == Rcode::NXDOMAIN => self.validation.rcode = Rcode::NOERROR,
+            Some(name)
+                if matches!(self.message.rcode, Rcode::NOERROR | Rcode::NXDOMAIN)
+                    && self.worst != Some(Security::Bogus) =>
+            {
+                self.negative(&name, question.qtype).await;
+            }
+            _ => {}
         }
-        self.validation.security = self.secure_so_far.unwrap_or(Security::Indeterminate);
+        self.validation.security = self.worst.unwrap_or(Security::Indeterminate);
         self.validation
     }
 
@@ -79,11 +84,11 @@ impl<'a> Judge<'a> {
             Security::Indeterminate => 2,
             Security::Bogus => 3,
         };
-        if self.secure_so_far.is_none_or(|worst| rank(worst) < rank(security)) {
-            self.secure_so_far = Some(security);
+        if self.worst.is_none_or(|worst| rank(worst) < rank(security)) {
+            self.worst = Some(security);
             self.validation.errors.clear();
         }
-        if self.secure_so_far == Some(security) {
+        if self.worst == Some(security) {
             for error in errors {
                 if !self.validation.errors.contains(&error) {
                     self.validation.errors.push(error);
