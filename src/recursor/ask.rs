@@ -284,7 +284,7 @@ impl<'a> Asking<'a> {
         // Servers without any address come before second tries, other addresses of servers after them, unless the
         // known ones say nothing ever.
         if may_look_up
-            && (fewest != Some(0) || most == 1)
+            && (fewest != Some(0) || most == 1 || mute)
             && let Some(missing) = self.delegation.missing(families).first()
             && (missing.is_first || (self.poor.is_none() || self.unsigned) && exhausted)
         {

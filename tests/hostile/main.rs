@@ -6,6 +6,21 @@
 //! cargo test --test hostile -- --peers unbound,named,kresd,qalqan [--jobs 8] [FILTER]
 //! ```
 //!
+//! `QALQAN_TRACE=1` prints each query and what came of it. Every scenario states what is right for each question, how
+//! many queries all of them may cost, and fails when a forged record reaches a client or an answer takes longer than
+//! a client waits.
+//!
+//! ```text
+//! scenarios    the table: a world, its faults, the questions
+//! world        zones, servers, and what is true
+//! server       what a server does with a query, and what it does wrong
+//! zone         zone data and honest answers
+//! message      octets, apart from the resolver's own
+//! paused       a scenario in process, over network
+//! live         a scenario on real sockets
+//! judge        right or wrong, and the table
+//! ```
+//!
 //! The last one needs root (or `unshare --map-root-user`), `unshare` and `ip`: it puts the same worlds on real
 //! sockets in network namespaces of their own and asks the same questions of whole resolvers, our binary among
 //! them, so that the worlds can be checked against others and we can be compared with them.
@@ -59,6 +74,10 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
 
+    if arguments.iter().any(|argument| argument == "--list") {
+        scenarios::all().iter().for_each(|scenario| println!("{}: test", scenario.name));
+        return ExitCode::SUCCESS;
+    }
     // What else the test runner may pass to a harness is of no use here.
     let filter = arguments.iter().find(|argument| !argument.starts_with('-')).map_or("", String::as_str);
     let outcomes: Vec<Outcome> =

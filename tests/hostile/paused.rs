@@ -50,6 +50,10 @@ pub fn play(scenario: &Scenario) -> Outcome {
             let reply = timeout(WAIT, pipeline.handle(&query, client)).await.ok().flatten();
             let answer = reply.as_deref().and_then(Answer::read);
             outcome.judge(scenario, question, answer.as_ref(), asked.elapsed());
+            // The client is told that nobody could be reached (RFC 8914, section 4.23).
+            if scenario.name == "leaf/all/silent" && !answer.is_some_and(|answer| answer.explains_unreachable()) {
+                outcome.notes.push(format!("{} {}: not explained", question.name, question.qtype));
+            }
         }
         // What goes on when the client has its answer counts as well.
         sleep(WAIT).await;

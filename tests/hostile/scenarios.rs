@@ -207,7 +207,7 @@ fn faults() -> Vec<(&'static str, WhenAll, Fault)> {
         ("thrice", Works, Thrice),
         ("odd-flags", Works, OddFlags),
         ("oversized", Maybe, Oversized),
-        ("evil-case-spoof", Works, Spoofed(Spoof::WrongCase)),
+        ("evil-case-spoof", Works, Spoofed(Spoof::Case)),
     ]
 }
 
@@ -338,11 +338,11 @@ fn matrix() -> Vec<Scenario> {
 fn packets() -> Vec<Scenario> {
     let mut all = Vec::new();
     for (label, spoof) in [
-        ("wrong-id", Spoof::WrongId),
-        ("wrong-port", Spoof::WrongPort),
-        ("wrong-address", Spoof::WrongAddress),
-        ("wrong-question", Spoof::WrongQuestion),
-        ("wrong-case", Spoof::WrongCase),
+        ("wrong-id", Spoof::Id),
+        ("wrong-port", Spoof::Port),
+        ("wrong-address", Spoof::Address),
+        ("wrong-question", Spoof::Question),
+        ("wrong-case", Spoof::Case),
     ] {
         let mut world = World::with_leaf(2);
         for address in world.addresses().filter(|address| *address != POISON).collect::<Vec<_>>() {
@@ -418,7 +418,7 @@ fn delegations() -> Vec<Scenario> {
     let mut world = World::new();
     world.leaf(&["ns1.leaf.kz", "leaf-ns.hoster.net"]);
     for line in
-        [format!("leaf NS ns1.leaf"), format!("leaf NS leaf-ns.hoster.net."), format!("ns1.leaf A {}", v4(10, 1))]
+        ["leaf NS ns1.leaf".to_owned(), "leaf NS leaf-ns.hoster.net.".to_owned(), format!("ns1.leaf A {}", v4(10, 1))]
     {
         world.add("kz", &line);
     }
@@ -512,7 +512,7 @@ fn delegations() -> Vec<Scenario> {
     world.leaf(&["ns1.sibling.kz"]);
     world.zone(Zone::parse("sibling.kz", &format!("@ NS ns1\nns1 A {}", v4(10, 1))));
     for line in
-        [format!("leaf NS ns1.sibling"), format!("sibling NS ns1.sibling"), format!("ns1.sibling A {}", v4(10, 1))]
+        ["leaf NS ns1.sibling".to_owned(), "sibling NS ns1.sibling".to_owned(), format!("ns1.sibling A {}", v4(10, 1))]
     {
         world.add("kz", &line);
     }

@@ -99,15 +99,15 @@ pub enum Part {
     Additional,
 }
 
-/// A message that an attacker sends ahead of the true reply.
+/// A message that an attacker sends ahead of the true reply, by what is wrong with it.
 #[derive(Debug, Clone, Copy)]
 pub enum Spoof {
-    WrongId,
-    WrongPort,
-    WrongAddress,
-    WrongQuestion,
+    Id,
+    Port,
+    Address,
+    Question,
     /// All right but the letters' case, which the attacker cannot see.
-    WrongCase,
+    Case,
 }
 
 /// What a server does wrong.
@@ -527,11 +527,11 @@ fn forge(spoof: Spoof, query: &Query) -> Sent {
     reply.answer.push(Record::address(&query.name, 86400, crate::world::POISON));
     let mut source = Source::Server;
     match spoof {
-        Spoof::WrongId => reply.id = reply.id.wrapping_add(1),
-        Spoof::WrongPort => source = Source::OtherPort,
-        Spoof::WrongAddress => source = Source::OtherAddress,
-        Spoof::WrongQuestion => reply.question = Some(another_question(query)),
-        Spoof::WrongCase => reply.question = Some(lower_case(query)),
+        Spoof::Id => reply.id = reply.id.wrapping_add(1),
+        Spoof::Port => source = Source::OtherPort,
+        Spoof::Address => source = Source::OtherAddress,
+        Spoof::Question => reply.question = Some(another_question(query)),
+        Spoof::Case => reply.question = Some(lower_case(query)),
     }
     Sent { after: Duration::ZERO, source, bytes: reply.encode() }
 }

@@ -206,11 +206,6 @@ impl World {
         server.faults.push((fault, AtomicU32::new(0)));
     }
 
-    /// Takes the server at `address` away: whoever asks it hears that nobody is there.
-    pub fn remove(&mut self, address: IpAddr) {
-        self.servers.remove(&address);
-    }
-
     /// The addresses of all servers.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.servers.keys().copied()
@@ -219,11 +214,6 @@ impl World {
     /// How many queries the servers have received.
     pub fn received(&self) -> u32 {
         self.received.load(Ordering::Relaxed)
-    }
-
-    /// How many queries the server at `address` has received.
-    pub fn received_by(&self, address: IpAddr) -> u32 {
-        self.servers.get(&address).map_or(0, |server| server.seen.load(Ordering::Relaxed))
     }
 
     /// A query arrives at `address`.
