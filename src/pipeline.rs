@@ -31,7 +31,7 @@ use crate::wire::{Edns, Header, Request, RequestError};
 use world::World;
 
 /// What the pipeline must be told.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// How replies look.
     pub answer: answer::Settings,
@@ -39,10 +39,25 @@ pub struct Settings {
     pub cache: cache::Settings,
     /// How long a client waits at most, and for what.
     pub patience: Patience,
+    /// The resolver validates what the world says; otherwise CD makes no difference.
+    pub validating: bool,
     /// What a query without RD gets.
     pub non_recursive: NonRecursive,
     /// What a query for type ANY gets.
     pub any: AnyQueries,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            answer: answer::Settings::default(),
+            cache: cache::Settings::default(),
+            patience: Patience::default(),
+            validating: true,
+            non_recursive: NonRecursive::default(),
+            any: AnyQueries::default(),
+        }
+    }
 }
 
 /// How long clients are kept waiting.
@@ -240,6 +255,8 @@ struct Query<'q> {
     name: &'q Name,
     qtype: RecordType,
     client: Client,
+    dnssec_ok: bool,
+    checking_disabled: bool,
     is_allowed: bool,
     in_force: &'q Arc<InForce>,
     now: Now,
@@ -250,7 +267,7 @@ struct Served {
     entry: Arc<Entry>,
     source: Source,
     lifetime: Lifetime,
-    /// The Extended DNS Error that says so, ahead of those of the answer.
+    /// The Extended DNS Error that says so, behind those of the answer.
     error: Option<u16>,
 }
 
@@ -292,7 +309,17 @@ impl Pipeline {
         // One view of the lists for the whole query, even if a reload lands in the middle of it.
         let in_force = self.policy.load();
         let (name, qtype) = (request.name, request.qtype);
-        let mut query = Query { asked, name, qtype, client, is_allowed: false, in_force: &in_force, now };
+        let mut query = Query {
+            asked,
+            name,
+            qtype,
+            client,
+            dnssec_ok: asked.edns.is_some_and(|edns| edns.dnssec_ok),
+            checking_disabled: self.settings.validating && asked.header.has(Header::CD),
+            is_allowed: false,
+            in_force: &in_force,
+            now,
+        };
         let judgement = in_force.policy.judge(name, qtype, Trigger::Qname, client.ip(), now);
         outcome.note(judgement.protected, &judgement.shadow);
         match judgement.verdict {
@@ -318,7 +345,7 @@ impl Pipeline {
         }
 
         // The cache lies below the filter: it keeps what the world said, and each hit is judged by the lists of today.
-        let served = match self.look_up(query.key(), now) {
+        let served = match self.world.cache.find(query.key(), now) {
             Some(Found::Fresh { entry, wants_refresh }) => {
                 outcome.lookup = Lookup::Hit;
                 if wants_refresh {
@@ -541,15 +568,9 @@ impl Pipeline {
         outcome.set(Source::Policy, written.unwrap_or_else(failed));
     }
 
-    /// What the cache has, or what may stand in for it while there is nothing better.
-    fn look_up(&self, key: Key<'_>, now: Now) -> Option<Found> {
-        let cache = &self.world.cache;
-        cache.find(key, now).or_else(|| cache.find_stand_in(key, now).map(Found::Stale))
-    }
-
     /// The answer to `subject`: from the cache, from the world, or from the cache past its time.
     async fn obtain(&self, subject: &Question, deadline: Instant) -> Result<Served, Unserved> {
-        let stale = match self.look_up(Key::from(subject), self.now()) {
+        let stale = match self.world.cache.find(Key::from(subject), self.now()) {
             // It has come meanwhile.
             Some(Found::Fresh { entry, .. }) => return Ok(Served::cached(entry, self.now())),
             Some(Found::Stale(entry)) => Some(entry),
@@ -563,9 +584,7 @@ impl Pipeline {
         let until = patience.map_or(deadline, |patience| patience.min(deadline));
         let landed = tokio::time::timeout_at(until, landing.entry()).await.ok().flatten();
         match (landed, stale) {
-            (Some(entry), Some(stale)) if !entry.is_answer() && entry.security() != Security::Bogus => {
-                Ok(self.stale(stale))
-            }
+            (Some(entry), Some(stale)) if !entry.is_answer() => Ok(self.stale(stale)),
             (Some(entry), _) => {
                 Ok(Served { entry, source: Source::Upstream, lifetime: Lifetime::After(0), error: None })
             }
@@ -643,6 +662,8 @@ impl Pending {
             name: &subject.name,
             qtype: subject.qtype,
             client: *client,
+            dnssec_ok: subject.dnssec_ok,
+            checking_disabled: subject.checking_disabled,
             is_allowed: *is_allowed,
             in_force,
             now: *now,
@@ -652,12 +673,8 @@ impl Pending {
 
 impl<'q> Query<'q> {
     fn key(&self) -> Key<'q> {
-        Key {
-            name: self.name,
-            qtype: self.qtype,
-            dnssec_ok: self.asked.edns.is_some_and(|edns| edns.dnssec_ok),
-            checking_disabled: self.asked.header.has(Header::CD),
-        }
+        let Self { name, qtype, dnssec_ok, checking_disabled, .. } = *self;
+        Key { name, qtype, dnssec_ok, checking_disabled }
     }
 
     fn subject(&self) -> Question {

@@ -89,24 +89,24 @@ const MAX_TEXT: usize = 400;
 /// Extended DNS Errors on their way into a reply.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Errors<'e> {
-    /// One to be written.
-    first: Option<(u16, &'e str)>,
-    /// More, written as EDNS options.
-    rest: &'e [u8],
+    /// Those of an answer, written as EDNS options.
+    kept: &'e [u8],
+    /// One more.
+    one: Option<(u16, &'e str)>,
 }
 
 impl<'e> Errors<'e> {
     /// None.
-    pub const NONE: Self = Self { first: None, rest: &[] };
+    pub const NONE: Self = Self { kept: &[], one: None };
 
     /// One, with a text or an empty one.
     pub fn one(code: u16, text: &'e str) -> Self {
-        Self { first: Some((code, text)), rest: &[] }
+        Self { kept: &[], one: Some((code, text)) }
     }
 
-    /// Those that an answer was kept with, behind one that says how it was come by.
-    pub fn kept(entry: &'e Entry, first: Option<u16>) -> Self {
-        Self { first: first.map(|code| (code, "")), rest: entry.errors() }
+    /// Those that an answer was kept with, and one that says how it was come by.
+    pub fn kept(entry: &'e Entry, and: Option<u16>) -> Self {
+        Self { kept: entry.errors(), one: and.map(|code| (code, "")) }
     }
 
     /// The reason that a rule gives, with its text.
@@ -116,21 +116,22 @@ impl<'e> Errors<'e> {
 
     /// The code of the first.
     fn code(self) -> Option<u16> {
-        let of_rest = || Some(u16::from_be_bytes(*self.rest.get(4..)?.first_chunk()?));
-        self.first.map(|(code, _)| code).or_else(of_rest)
+        // Behind the option's code and length.
+        let kept = self.kept.get(4..).and_then(|rest| rest.first_chunk());
+        kept.map(|code| u16::from_be_bytes(*code)).or(self.one.map(|(code, _)| code))
     }
 
     fn write(self, reply: &mut Vec<u8>) {
-        if let Some((code, text)) = self.first {
+        reply.extend_from_slice(self.kept);
+        if let Some((code, text)) = self.one {
             write_words(reply, &[option::EXTENDED_ERROR, 2 + text.len() as u16, code]);
             reply.extend_from_slice(text.as_bytes());
         }
-        reply.extend_from_slice(self.rest);
     }
 
     /// The first without its text: what is left when room is short.
     fn brief(self) -> Self {
-        Self { first: self.code().map(|code| (code, "")), rest: &[] }
+        Self { kept: &[], one: self.code().map(|code| (code, "")) }
     }
 }
 

@@ -40,6 +40,8 @@ struct Traits {
     dnssec_ok: bool,
     checking_disabled: bool,
     leads_on: bool,
+    /// There are signatures or denials of DNSSEC in it, which nobody gets who did not ask for them.
+    has_dnssec: bool,
 }
 
 /// Which TTLs an answer is sent out with.
@@ -94,7 +96,7 @@ impl Entry {
         octets.extend_from_slice(&message[octets.len()..]);
         resolution.errors.iter().for_each(|error| write_error(&mut octets, error));
         let errors_len = u16::try_from(octets.len() - message.len()).map_err(|_| Malformed)?;
-        let mut leads_on = false;
+        let (mut leads_on, mut has_dnssec) = (false, false);
         for record in wire::records(message, header) {
             let record = record?;
             if record.rtype == RecordType::OPT {
@@ -102,6 +104,7 @@ impl Entry {
             }
             leads_on |= record.section == Section::Answer
                 && matches!(record.rtype, RecordType::CNAME | RecordType::HTTPS | RecordType::SVCB);
+            has_dnssec |= matches!(record.rtype, RecordType::RRSIG | RecordType::NSEC | RecordType::NSEC3);
             let ttl = record.ttl.clamp(settings.min_ttl.min(settings.max_ttl), settings.max_ttl);
             octets[record.ttl_at..record.ttl_at + 4].copy_from_slice(&ttl.to_be_bytes());
             octets.extend_from_slice(&(record.ttl_at as u16).to_be_bytes());
@@ -116,7 +119,7 @@ impl Entry {
             octets: octets.into_boxed_slice(),
             message_len,
             errors_len,
-            traits: Traits { dnssec_ok: key.dnssec_ok, checking_disabled: key.checking_disabled, leads_on },
+            traits: Traits { dnssec_ok: key.dnssec_ok, checking_disabled: key.checking_disabled, leads_on, has_dnssec },
             security: resolution.security,
             failures,
             stored: now.seconds(),
@@ -171,6 +174,27 @@ impl Entry {
             && self.traits.checking_disabled == key.checking_disabled
             && rest.starts_with(name)
             && rest[name.len()..].starts_with(&key.qtype.0.to_be_bytes())
+    }
+
+    /// Whether it also answers the same question with another DO or CD bit.
+    ///
+    /// What was validated does for whoever would have taken it unvalidated. Without signatures it does for whoever
+    /// wants none, and when there can be none also for whoever wants them. Past its time it need not be as good: what
+    /// was never validated does then, too.
+    pub(super) fn stands_in_for(&self, key: Key<'_>, past_its_time: bool) -> bool {
+        let validated = match self.security {
+            Security::Secure | Security::Insecure => true,
+            Security::Indeterminate => past_its_time,
+            Security::Bogus => false,
+        };
+        let same_checking = self.traits.checking_disabled == key.checking_disabled;
+        let checking = same_checking || key.checking_disabled && validated;
+        let dnssec = match (self.traits.dnssec_ok, key.dnssec_ok) {
+            (true, false) => !self.traits.has_dnssec,
+            (false, true) => self.security != Security::Secure && validated,
+            _ => true,
+        };
+        self.is_answer() && checking && dnssec
     }
 
     /// Whether its question is about `name`, or with `below` about a name below that.

@@ -20,8 +20,8 @@ use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 use crate::clock::Now;
 use crate::name::Name;
 use crate::query::{Question, RecordType};
-use crate::recursor::{Resolution, Security};
-use crate::wire::{self, Header, Malformed};
+use crate::recursor::Resolution;
+use crate::wire::Malformed;
 
 pub use entry::{Entry, Lifetime};
 
@@ -147,7 +147,36 @@ impl Cache {
     }
 
     /// The answer to the question of `key`, unless there is none or its time is long over.
+    ///
+    /// One that was kept for other DO and CD bits is taken when it does as well.
     pub fn find(&self, key: Key<'_>, now: Now) -> Option<Found> {
+        let own = self.probe(key, now);
+        if let Some(Found::Fresh { .. }) = own {
+            return own;
+        }
+        let mut stale = own;
+        let other = |dnssec_ok, checking_disabled| Key { dnssec_ok, checking_disabled, ..key };
+        let others = [
+            Some(other(!key.dnssec_ok, key.checking_disabled)),
+            key.checking_disabled.then(|| other(key.dnssec_ok, false)),
+            key.checking_disabled.then(|| other(!key.dnssec_ok, false)),
+        ];
+        for other in others.into_iter().flatten() {
+            match self.probe(other, now) {
+                Some(Found::Fresh { entry, wants_refresh }) if entry.stands_in_for(key, false) => {
+                    return Some(Found::Fresh { entry, wants_refresh });
+                }
+                Some(Found::Stale(entry)) if stale.is_none() && entry.stands_in_for(key, true) => {
+                    stale = Some(Found::Stale(entry));
+                }
+                _ => {}
+            }
+        }
+        stale
+    }
+
+    /// What is filed under exactly this key.
+    fn probe(&self, key: Key<'_>, now: Now) -> Option<Found> {
         let entry = self.table.get(&self.hasher.hash_one(key)).filter(|entry| entry.is_for(key))?;
         if entry.is_fresh(now) {
             let wants_refresh = self.settings.prefetch && entry.wants_refresh(now);
@@ -156,35 +185,20 @@ impl Cache {
         self.may_serve_stale(&entry, now).then_some(Found::Stale(entry))
     }
 
-    /// For a question with DO that has no answer here: the stale answer to the same question without, unless it is
-    /// proven, so that whoever asks for signatures would miss them.
-    pub fn find_stand_in(&self, key: Key<'_>, now: Now) -> Option<Arc<Entry>> {
-        if !key.dnssec_ok || self.settings.stale.window.is_zero() {
-            return None;
-        }
-        let key = Key { dnssec_ok: false, ..key };
-        let entry = self.table.get(&self.hasher.hash_one(key)).filter(|entry| entry.is_for(key))?;
-        let will_do = !entry.is_fresh(now) && entry.security() != Security::Secure && self.may_serve_stale(&entry, now);
-        will_do.then_some(entry)
-    }
-
-    /// A failure is not served past its time, nor is what failed validation.
+    /// A failure is not served past its time.
     fn may_serve_stale(&self, entry: &Entry, now: Now) -> bool {
-        entry.is_answer()
-            && entry.security() != Security::Bogus
-            && u64::from(entry.overdue(now)) < self.settings.stale.window.as_secs()
+        entry.is_answer() && u64::from(entry.overdue(now)) < self.settings.stale.window.as_secs()
     }
 
-    /// Whether an answer stays in its place when asking again has ended in `failure`.
-    fn outlives(&self, entry: &Entry, failure: &Resolution, now: Now) -> bool {
-        let in_time = entry.is_answer() && entry.is_fresh(now);
-        in_time || failure.security != Security::Bogus && self.may_serve_stale(entry, now)
+    /// Whether an answer stays in its place when asking again has failed.
+    fn outlives_failure(&self, entry: &Entry, now: Now) -> bool {
+        entry.is_answer() && entry.is_fresh(now) || self.may_serve_stale(entry, now)
     }
 
     /// Files what the world said, and returns it in the form in which it is sent out.
     ///
-    /// A failure does not displace an answer that may be served past its time: that is what it is kept for. What is
-    /// bogus does, since the answer may have become what the signatures no longer cover.
+    /// A failure, of validation too, does not displace an answer that may be served past its time: that is what it is
+    /// kept for.
     ///
     /// # Errors
     ///
@@ -201,7 +215,7 @@ impl Cache {
         };
         let entry = Arc::new(Entry::new(key, resolution, &self.settings, failures, now)?);
         match before {
-            Some(before) if failed && self.outlives(&before, resolution, now) => {
+            Some(before) if failed && self.outlives_failure(&before, now) => {
                 before.refresh_failed(now.seconds() + self.settings.stale.recheck.as_secs() as u32);
             }
             _ if entry.ttl() > 0 => self.table.insert(hash, entry.clone()),
@@ -209,19 +223,7 @@ impl Cache {
                 self.table.remove(&hash);
             }
         }
-        if key.dnssec_ok && resolution.security != Security::Secure && !is_signed(&resolution.message) {
-            self.renew_plain(Key { dnssec_ok: false, ..key }, resolution, now);
-        }
         Ok(entry)
-    }
-
-    /// What came without signatures is as good for the same question without DO, if anybody has asked that.
-    fn renew_plain(&self, key: Key<'_>, resolution: &Resolution, now: Now) {
-        let known = self.table.peek(&self.hasher.hash_one(key)).filter(|entry| entry.is_for(key));
-        if known.is_some_and(|entry| !entry.is_fresh(now)) {
-            // It has been read once already.
-            let _ = self.keep(key, resolution, now);
-        }
     }
 
     /// Forgets what it has of `name`, with `below` also of all names below it, and says how many answers that were.
@@ -299,18 +301,12 @@ impl std::hash::Hasher for AsItIs {
     }
 }
 
-/// Whether a message holds records that only those are sent who ask with DO.
-fn is_signed(message: &[u8]) -> bool {
-    let dnssec = [RecordType::RRSIG, RecordType::NSEC, RecordType::NSEC3];
-    let Ok(header) = Header::read(message) else { return false };
-    wire::records(message, header).flatten().any(|record| dnssec.contains(&record.rtype))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::pipeline::testing::{address, failure, resolution, set, wire_name};
     use crate::query::Rcode;
+    use crate::recursor::Security;
     use crate::wire::HEADER_LEN;
     use proptest::prelude::*;
 
@@ -363,13 +359,9 @@ mod tests {
         let cache = Cache::new(Settings::default());
         let asked = question("www.example.kz");
         keep(&cache, &asked, &address(&asked), at(0));
-        for other in [
-            question("example.kz"),
-            question("ww.example.kz"),
-            Question { qtype: RecordType::AAAA, ..asked.clone() },
-            Question { dnssec_ok: true, ..asked.clone() },
-            Question { checking_disabled: true, ..asked.clone() },
-        ] {
+        for other in
+            [question("example.kz"), question("ww.example.kz"), Question { qtype: RecordType::AAAA, ..asked.clone() }]
+        {
             assert_eq!(state(&cache, &other, at(0)), "none", "{other:?}");
         }
     }
@@ -402,35 +394,6 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_answer_stands_in_for_one_with_signatures_unless_there_are_any() {
-        for (security, found) in
-            [(Security::Indeterminate, true), (Security::Insecure, true), (Security::Secure, false)]
-        {
-            let cache = Cache::new(Settings::default());
-            let plain = question("www.example.kz");
-            let signed = Question { dnssec_ok: true, ..plain.clone() };
-            keep(&cache, &plain, &Resolution { security, ..address(&plain) }, at(0));
-            assert!(cache.find_stand_in(Key::from(&signed), at(0)).is_none(), "there is time to ask");
-            assert_eq!(cache.find_stand_in(Key::from(&signed), at(400)).is_some(), found, "{security:?}");
-            assert!(cache.find_stand_in(Key::from(&plain), at(400)).is_none(), "it stands for itself");
-        }
-    }
-
-    #[test]
-    fn an_unsigned_answer_to_a_question_with_do_renews_the_plain_one() {
-        for (security, after) in [(Security::Insecure, "fresh"), (Security::Secure, "stale")] {
-            let cache = Cache::new(Settings::default());
-            let plain = question("www.example.kz");
-            let signed = Question { dnssec_ok: true, ..plain.clone() };
-            keep(&cache, &signed, &Resolution { security, ..address(&signed) }, at(0));
-            assert_eq!(state(&cache, &plain, at(0)), "none", "nobody has asked");
-            keep(&cache, &plain, &address(&plain), at(0));
-            keep(&cache, &signed, &Resolution { security, ..address(&signed) }, at(400));
-            assert_eq!(state(&cache, &plain, at(400)), after, "{security:?}");
-        }
-    }
-
-    #[test]
     fn a_failure_leaves_an_answer_in_its_place_and_rests_for_a_while() {
         let cache = Cache::new(Settings::default());
         let question = question("www.example.kz");
@@ -444,8 +407,49 @@ mod tests {
 
         let bogus = Resolution { security: Security::Bogus, ..failure(&question) };
         keep(&cache, &question, &bogus, at(440));
-        let Some(Found::Fresh { entry, .. }) = cache.find(Key::from(&question), at(440)) else { panic!("not fresh") };
-        assert_eq!(entry.rcode(), Rcode::SERVFAIL, "what is bogus takes the place of what was good");
+        assert_eq!(state(&cache, &question, at(440)), "stale", "what was good is better than what is bogus");
+        let off =
+            Cache::new(Settings { stale: Stale { window: Duration::ZERO, ..Stale::default() }, ..Settings::default() });
+        keep(&off, &question, &address(&question), at(0));
+        keep(&off, &question, &failure(&question), at(100));
+        assert_eq!(state(&off, &question, at(299)), "fresh");
+        keep(&off, &question, &failure(&question), at(300));
+        let Some(Found::Fresh { entry, .. }) = off.find(Key::from(&question), at(300)) else { panic!("not fresh") };
+        assert_eq!(entry.rcode(), Rcode::SERVFAIL);
+    }
+
+    #[test]
+    fn an_answer_does_for_other_bits_when_it_would_be_the_same() {
+        let signed = |question: &Question, security| {
+            let mut set = set("a.kz", RecordType::A, &[192, 0, 2, 1]);
+            set.signatures = std::iter::once(Box::from([0; 20])).collect();
+            Resolution { security, ..resolution(question, Rcode::NOERROR, &[set]) }
+        };
+        let plain = |question: &Question, security| Resolution { security, ..address(question) };
+        let with = |dnssec_ok, checking_disabled| Question { dnssec_ok, checking_disabled, ..question("a.kz") };
+        // What is kept, with DO and CD; what is asked; found in time and past it.
+        use Security::{Bogus, Indeterminate, Insecure, Secure};
+        for (kept, is_signed, security, asked, in_time, past) in [
+            ((false, false), false, Insecure, (true, false), true, true),
+            ((false, false), false, Indeterminate, (true, false), false, true),
+            ((false, false), false, Secure, (true, false), false, false),
+            ((true, false), false, Insecure, (false, false), true, true),
+            ((true, false), true, Secure, (false, false), false, false),
+            ((false, false), false, Secure, (false, true), true, true),
+            ((true, false), true, Secure, (true, true), true, true),
+            ((true, false), true, Bogus, (true, true), false, false),
+            ((false, true), false, Indeterminate, (false, false), false, false),
+            ((false, false), false, Insecure, (true, true), true, true),
+        ] {
+            let cache = Cache::new(Settings::default());
+            let question = with(kept.0, kept.1);
+            let resolution = if is_signed { signed(&question, security) } else { plain(&question, security) };
+            keep(&cache, &question, &resolution, at(0));
+            let asked = with(asked.0, asked.1);
+            let what = format!("{kept:?} {security:?} for {asked:?}");
+            assert_eq!(state(&cache, &asked, at(0)), if in_time { "fresh" } else { "none" }, "{what}");
+            assert_eq!(state(&cache, &asked, at(400)), if past { "stale" } else { "none" }, "{what}");
+        }
     }
 
     #[test]
@@ -492,7 +496,7 @@ mod tests {
         for name in ["example.kz", "www.example.kz", "a.b.example.kz", "badexample.kz", "kz"] {
             let asked = question(name);
             keep(&cache, &asked, &address(&asked), at(0));
-            let asked = Question { checking_disabled: true, ..asked };
+            let asked = Question { dnssec_ok: true, ..asked };
             keep(&cache, &asked, &address(&asked), at(0));
         }
         let name: crate::name::DomainName = "example.kz".parse().unwrap();

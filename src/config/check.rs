@@ -120,6 +120,7 @@ impl Checker<'_> {
                     client_timeout: resolver.client_timeout.0,
                     ..pipeline::Patience::default()
                 },
+                validating: resolver.dnssec == file::Dnssec::Validate,
                 non_recursive: match resolver.non_recursive {
                     file::NonRecursive::Refuse => pipeline::NonRecursive::Refuse,
                     file::NonRecursive::FromCache => pipeline::NonRecursive::FromCache,
