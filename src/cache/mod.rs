@@ -102,6 +102,16 @@ impl<'q> From<&'q Question> for Key<'q> {
     }
 }
 
+impl Key<'_> {
+    /// The same question with other DO and CD bits, as far as an answer to it may stand in: what came unvalidated is
+    /// not for whoever wants it validated.
+    fn others(self) -> impl Iterator<Item = Self> {
+        let other = move |dnssec_ok, checking_disabled| Key { dnssec_ok, checking_disabled, ..self };
+        let unvalidated = self.checking_disabled.then(|| [other(self.dnssec_ok, false), other(!self.dnssec_ok, false)]);
+        std::iter::once(other(!self.dnssec_ok, self.checking_disabled)).chain(unvalidated.into_iter().flatten())
+    }
+}
+
 /// An answer that the cache has.
 #[derive(Debug)]
 pub enum Found {
@@ -155,13 +165,7 @@ impl Cache {
             return own;
         }
         let mut stale = own;
-        let other = |dnssec_ok, checking_disabled| Key { dnssec_ok, checking_disabled, ..key };
-        let others = [
-            Some(other(!key.dnssec_ok, key.checking_disabled)),
-            key.checking_disabled.then(|| other(key.dnssec_ok, false)),
-            key.checking_disabled.then(|| other(!key.dnssec_ok, false)),
-        ];
-        for other in others.into_iter().flatten() {
+        for other in key.others() {
             match self.probe(other, now) {
                 Some(Found::Fresh { entry, wants_refresh }) if entry.stands_in_for(key, false) => {
                     return Some(Found::Fresh { entry, wants_refresh });
@@ -214,6 +218,9 @@ impl Cache {
             _ => 1,
         };
         let entry = Arc::new(Entry::new(key, resolution, &self.settings, failures, now)?);
+        if !failed {
+            self.forget_older(key, now);
+        }
         match before {
             Some(before) if failed && self.outlives_failure(&before, now) => {
                 before.refresh_failed(now.seconds() + self.settings.stale.recheck.as_secs() as u32);
@@ -224,6 +231,17 @@ impl Cache {
             }
         }
         Ok(entry)
+    }
+
+    /// Forgets what could stand in for a new answer but is past its time: it would be served when the new one is over.
+    fn forget_older(&self, key: Key<'_>, now: Now) {
+        for other in key.others() {
+            let hash = self.hasher.hash_one(other);
+            let older = self.table.peek(&hash).filter(|entry| entry.is_for(other));
+            if older.is_some_and(|entry| !entry.is_fresh(now) && entry.stands_in_for(key, true)) {
+                self.table.remove(&hash);
+            }
+        }
     }
 
     /// Forgets what it has of `name`, with `below` also of all names below it, and says how many answers that were.
@@ -416,6 +434,17 @@ mod tests {
         keep(&off, &question, &failure(&question), at(300));
         let Some(Found::Fresh { entry, .. }) = off.find(Key::from(&question), at(300)) else { panic!("not fresh") };
         assert_eq!(entry.rcode(), Rcode::SERVFAIL);
+    }
+
+    #[test]
+    fn an_older_answer_does_not_come_back_when_a_newer_one_is_over() {
+        let cache = Cache::new(Settings::default());
+        let plain = question("www.example.kz");
+        let with_do = Question { dnssec_ok: true, ..plain.clone() };
+        keep(&cache, &plain, &address(&plain), at(0));
+        keep(&cache, &with_do, &Resolution { ttl: 0, ..address(&with_do) }, at(400));
+        assert_eq!(state(&cache, &plain, at(400)), "none");
+        assert_eq!(state(&cache, &with_do, at(400)), "none");
     }
 
     #[test]
