@@ -166,8 +166,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         waiting.push(Box::pin(async move {
                             let mut reply = Vec::new();
                             let outcome = service.pipeline.ask(pending, &mut reply).await;
-                            service.recorder.record(&outcome, began.elapsed());
                             drop(ticket);
+                            service.recorder.record(&outcome, began.elapsed());
                             reply
                         }));
                     }

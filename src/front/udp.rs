@@ -70,9 +70,10 @@ impl Worker {
                         self.service.spawn(async move {
                             let mut reply = Vec::with_capacity(256);
                             let outcome = service.pipeline.ask(pending, &mut reply).await;
+                            // The place is free before the client can know: its next query finds it so.
+                            drop(ticket);
                             service.recorder.record(&outcome, began.elapsed());
                             service.reply(&socket, &reply, path);
-                            drop(ticket);
                         });
                     }
                     None => {
