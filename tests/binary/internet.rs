@@ -162,13 +162,15 @@ pub(crate) struct Internet {
     pub(crate) ports: BTreeMap<SocketAddr, SocketAddr>,
     /// The root's DS, as a master file has it.
     pub(crate) trust_anchor: String,
+    /// The key that it is of.
+    pub(crate) root_key: DNSKEY,
     _runtime: Runtime,
 }
 
 impl Internet {
     /// Signs the zones and starts their servers.
     pub(crate) fn start() -> Self {
-        let (catalogs, trust_anchor) = sign_all();
+        let (catalogs, trust_anchor, root_key) = sign_all();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let ports = runtime.block_on(async {
             let mut ports = BTreeMap::new();
@@ -178,7 +180,7 @@ impl Internet {
             }
             ports
         });
-        Self { ports, trust_anchor, _runtime: runtime }
+        Self { ports, trust_anchor, root_key, _runtime: runtime }
     }
 
     /// The `[resolver]` table that makes a resolver live in this internet; `folder` gets the files it names.
@@ -197,10 +199,10 @@ impl Internet {
     }
 }
 
-/// The catalogs and glue by server, and the DS of the root.
-fn sign_all() -> (BTreeMap<u8, (Catalog, Glue)>, String) {
+/// The catalogs and glue by server, and the DS and the key of the root.
+fn sign_all() -> (BTreeMap<u8, (Catalog, Glue)>, String, DNSKEY) {
     let mut catalogs: BTreeMap<u8, (Catalog, Glue)> = BTreeMap::new();
-    let mut delegations: Vec<(Name, DS)> = Vec::new();
+    let mut delegations: Vec<(Name, DS, DNSKEY)> = Vec::new();
     for plan in ZONES {
         let origin = Name::from_ascii(plan.origin).unwrap();
         // A line that begins with a blank would speak of the owner before it.
@@ -220,24 +222,25 @@ fn sign_all() -> (BTreeMap<u8, (Catalog, Glue)>, String) {
             }),
         };
         let mut zone = Zone::new(origin.clone(), sets, ZoneType::Primary, AxfrPolicy::Deny, proof).unwrap();
-        for (child, ds) in delegations.iter().filter(|(child, _)| child.base_name() == origin) {
+        for (child, ds, _) in delegations.iter().filter(|(child, ..)| child.base_name() == origin) {
             let data = RData::DNSSEC(DNSSECRData::DS(ds.clone()));
             zone.upsert_mut(Record::from_rdata(child.clone(), 3600, data), 1);
         }
         if plan.signed != Signed::No {
             let (signer, ds) = key(&origin);
+            let dnskey = signer.to_dnskey();
             let ds = if plan.betrayed { key(&origin).1 } else { ds };
             zone.add_zone_signing_key_mut(signer).unwrap();
             zone.secure_zone_mut().unwrap();
-            delegations.push((origin.clone(), ds));
+            delegations.push((origin.clone(), ds, dnskey));
         }
         let handler: Arc<dyn ZoneHandler> = Arc::new(zone);
         let (catalog, addresses) = catalogs.entry(plan.server).or_insert_with(|| (Catalog::new(), Glue::new()));
         catalog.upsert(origin.into(), vec![handler]);
         addresses.extend(glue);
     }
-    let (_, ds) = delegations.into_iter().find(|(zone, _)| zone.is_root()).unwrap();
-    (catalogs, format!(". 3600 IN DS {ds}\n"))
+    let (_, ds, root_key) = delegations.into_iter().find(|(zone, ..)| zone.is_root()).unwrap();
+    (catalogs, format!(". 3600 IN DS {ds}\n"), root_key)
 }
 
 /// A fresh key for a zone, and the DS that the parent has of it.
@@ -300,8 +303,10 @@ async fn serve(catalog: Catalog, glue: Glue) -> SocketAddr {
 /// The addresses of name servers, as the zones have them.
 type Glue = Vec<Record>;
 
-/// The name server, reached through what makes its referrals those of RFC 1034 and RFC 4035: as hickory-server sends
-/// them they claim authority (AA), and have neither addresses nor DS records.
+/// The name server, reached through what makes its replies those of RFC 1034 and RFC 4035. As hickory-server sends
+/// them, referrals claim authority (AA) and have neither addresses nor DS records, and an answer has the NSEC3 record
+/// of its name beside it, which hickory-resolver takes for a denial that does not hold. Beside answers, denials belong
+/// to those of wildcards alone (RFC 4035, section 3.1.3), and no signed zone here has a wildcard.
 #[derive(Clone)]
 struct Behind {
     address: SocketAddr,
@@ -312,14 +317,16 @@ impl Behind {
     async fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
         let reply = self.ask(query).await?;
         let mut message = Message::from_vec(&reply).ok()?;
-        let question = message.queries.first()?;
-        let cut = message.authorities.iter().find(|record| record.record_type() == RecordType::NS);
-        let Some(cut) = cut.map(|record| record.name.clone()).filter(|_| message.answers.is_empty()) else {
-            return Some(reply);
-        };
         if message.authorities.iter().any(|record| record.record_type() == RecordType::SOA) {
             return Some(reply);
         }
+        if !message.answers.is_empty() {
+            message.authorities.retain(|record| record.record_type() == RecordType::NS);
+            return message.to_vec().ok();
+        }
+        let question = message.queries.first()?;
+        let cut = message.authorities.iter().find(|record| record.record_type() == RecordType::NS);
+        let Some(cut) = cut.map(|record| record.name.clone()) else { return Some(reply) };
         let mut ds = Message::new(question.name().len() as u16, MessageType::Query, OpCode::Query);
         ds.add_query(Query::query(cut.clone(), RecordType::DS));
         let mut edns = Edns::new();

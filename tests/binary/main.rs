@@ -1,8 +1,10 @@
 //! The built binary, driven from outside: [`contract`] holds it to what is
-//! published, [`peers`] has other people's programs talk to it, and [`readme`]
-//! does what the front page shows. The world they live in is [`internet`].
+//! published, [`peers`] has other people's programs talk to it, [`downstream`]
+//! validates behind it, and [`readme`] does what the front page shows. The
+//! world they live in is [`internet`].
 
 mod contract;
+mod downstream;
 mod internet;
 mod peers;
 mod readme;
