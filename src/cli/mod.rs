@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::compile::Freshness;
 use crate::config::{Config, ConfigError};
 use crate::control::client::CallError;
-use crate::daemon;
+use crate::daemon::{self, Cause, ServeError};
 use crate::list::{Format, MatchScope};
 use crate::name::DomainName;
 use crate::policy::OverrideKind;
@@ -69,6 +70,16 @@ enum Command {
         /// Compile although the lists have grown or shrunk beyond the guards: somebody has looked at them
         #[arg(long)]
         waive_guards: bool,
+    },
+    /// Compile and publish for the server that has started this process, and tell it the outcome
+    #[command(hide = true)]
+    Rebuild {
+        /// Ask URLs whether they have changed
+        #[arg(long)]
+        refresh: bool,
+        /// Keep to a rollback unless a list has changed
+        #[arg(long)]
+        noticed: bool,
     },
     /// Check the configuration and the lists; errors by key and by file:line
     Check {
@@ -257,6 +268,12 @@ impl Cli {
             }
             Command::Compile { output, stats, waive_guards } => {
                 Ok(lists::compile(&config()?, output.as_deref(), matches!(stats, Some(StatsForm::Json)), waive_guards)?)
+            }
+            Command::Rebuild { refresh, noticed } => {
+                let freshness = if refresh { Freshness::Refresh } else { Freshness::Cached };
+                let cause = if noticed { Cause::Noticed } else { Cause::Asked };
+                say!("{}", daemon::rebuild_for_server(&config()?, freshness, cause).map_err(ServeError::State)?);
+                Ok(())
             }
             Command::Check { strict } => Ok(lists::check(&config()?, strict)?),
             Command::Explain { name, qtype, resolve, client, json } => {

@@ -131,8 +131,7 @@ impl Daemon {
         let (store, clock) = (self.store.clone(), self.clock.clone());
         let work = tokio::task::spawn_blocking(move || {
             let config = Config::load(path.as_deref()).map_err(|error| Failure::Config(error.to_string()))?;
-            let settings = &config.compile;
-            let loaded = lists::rebuild(&store, settings, freshness, cause, &clock, &mut |_| {})?;
+            let loaded = lists::rebuild_apart(&store, &config, freshness, cause, &clock)?;
             Ok::<_, Failure>((config, loaded))
         });
         let outcome = work.await.unwrap_or_else(|panic| Err(Failure::Panic(panic.to_string())));

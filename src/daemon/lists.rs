@@ -1,14 +1,21 @@
 //! From the lists in the configuration to the generation in force, at the start and at each reload.
+//!
+//! A reload compiles in a process of its own: compiling takes memory by the size of the lists, of which an allocator
+//! gives back what it likes, and a process that ends all.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
+use super::log;
 use crate::clock::Clock;
 use crate::compile::{self, CompileError, Freshness, GuardMode, Progress, Report, Store, StoreError};
+use crate::config::Config;
 use crate::snapshot::{OpenError, Snapshot};
 
 /// Why there is no new generation.
@@ -24,12 +31,29 @@ pub enum ListsError {
     /// A compiled generation could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The process that compiles says why it has not.
+    #[error("{}", .0.message)]
+    Apart(Complaint),
+    /// The process that compiles has not said what it did.
+    #[error("the process that compiles the lists has ended with {0}; the log says more, unless it was killed")]
+    Ended(ExitStatus),
+}
+
+/// What a process of its own says of a compilation that failed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Complaint {
+    message: String,
+    refused: bool,
 }
 
 impl ListsError {
     /// Whether a guard has refused the lists.
     pub fn is_refused(&self) -> bool {
-        matches!(self, Self::Compile(CompileError::Guard(_)))
+        match self {
+            Self::Compile(error) => matches!(error, CompileError::Guard(_)),
+            Self::Apart(complaint) => complaint.refused,
+            _ => false,
+        }
     }
 }
 
@@ -60,7 +84,7 @@ struct KeptList {
 
 /// What a compilation is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cause {
+pub enum Cause {
     /// Somebody wants what the lists say, or nothing is in force yet.
     Asked,
     /// A list may have changed. A rollback stays unless one has.
@@ -115,6 +139,52 @@ pub(super) fn rebuild(
     }
     let path = store.publish(compiled, settings.keep, clock.now())?;
     open(store, &path)
+}
+
+/// As [`rebuild`], but in a process of its own if there is one to be had; that reads `config` from its file again.
+pub(super) fn rebuild_apart(
+    store: &Store,
+    config: &Config,
+    freshness: Freshness,
+    cause: Cause,
+    clock: &Clock,
+) -> Result<Loaded, ListsError> {
+    // The program that runs, also when an upgrade has put another in its place (proc_pid_exe(5)).
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("qalqan").arg("rebuild").stdin(Stdio::null()).stderr(Stdio::inherit());
+    if let Some(path) = &config.path {
+        command.arg("--config").arg(path);
+    }
+    if freshness == Freshness::Refresh {
+        command.arg("--refresh");
+    }
+    if cause == Cause::Noticed {
+        command.arg("--noticed");
+    }
+    let output = match command.output() {
+        Ok(output) => output,
+        Err(error) => {
+            warn!(%error, "there is no process to compile the lists in; the server does it and keeps the memory");
+            return rebuild(store, &config.compile, freshness, cause, clock, &mut |_| {});
+        }
+    };
+    let done: Result<(), Complaint> =
+        serde_json::from_slice(&output.stdout).map_err(|_| ListsError::Ended(output.status))?;
+    done.map_err(ListsError::Apart)?;
+    open(store, &store.current().ok_or(ListsError::Ended(output.status))?)
+}
+
+/// What the process of [`rebuild_apart`] does. It writes to the server's log, and returns what it has to say.
+///
+/// # Errors
+///
+/// When it cannot write to the store.
+pub fn rebuild_for_server(config: &Config, freshness: Freshness, cause: Cause) -> Result<String, StoreError> {
+    log::start(&config.server);
+    let store = Store::open(&config.server.state_dir)?;
+    let rebuilt = rebuild(&store, &config.compile, freshness, cause, &Clock::system(), &mut |_| {});
+    let done = rebuilt.map(drop).map_err(|error| Complaint { refused: error.is_refused(), message: error.to_string() });
+    Ok(serde_json::to_string(&done).expect("strings have a JSON form"))
 }
 
 /// Opens a published generation.

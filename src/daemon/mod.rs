@@ -34,11 +34,11 @@ use crate::recursor::dnssec::StandardAlgorithms;
 use crate::recursor::{self, Recursor, transport};
 
 use backend::{Daemon, Parts};
-use lists::{Cause, Loaded};
+use lists::Loaded;
 use overrides::OverridesFile;
 use watch::{Sight, Watch};
 
-pub use lists::ListsError;
+pub use lists::{Cause, Complaint, ListsError, rebuild_for_server};
 pub use overrides::OverridesFileError;
 pub use privileges::PrivilegeError;
 

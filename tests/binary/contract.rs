@@ -243,6 +243,39 @@ fn a_broken_list_leaves_the_last_good_one_in_force() {
 }
 
 #[test]
+fn a_list_that_shrinks_is_refused_with_3_on_reload() {
+    let home = Home::new(
+        "[guard]\nmin-entries = 2\n[[list]]\nname = \"orders\"\nsource = \"orders.txt\"\nformat = \"domains\"\n",
+    );
+    let orders: String = (0..50).map(|number| format!("order{number}.example\n")).collect();
+    home.write("orders.txt", &orders);
+    let server = home.serve();
+    home.write("orders.txt", "order0.example\n");
+    let reload = home.run(&["reload", "--control", &server.control.to_string()]);
+    assert_eq!(reload.status.code(), Some(3), "{reload:?}");
+    assert!(String::from_utf8_lossy(&reload.stderr).contains("only 1 entries after 50"), "{reload:?}");
+    assert_eq!(server.metric("qalqan_reloads_total{result=\"refused\"}"), 1.0);
+    assert!(ede(&server.ask("order49.example", RecordType::A)).is_some());
+}
+
+#[test]
+fn a_reload_leaves_no_memory_behind() {
+    let home =
+        Home::new("[[list]]\nname = \"big\"\nsource = \"big.txt\"\nformat = \"domains\"\nmatch = \"subdomains\"\n");
+    let text: String = (0..100_000).map(|number| format!("host{number}.shop{}.example\n", number % 997)).collect();
+    home.write("big.txt", &text);
+    assert!(home.run(&["compile"]).status.success());
+    let server = home.serve();
+    let before = server.anonymous_kilobytes();
+    for number in 0..2 {
+        home.write("big.txt", &format!("{text}more{number}.example\n"));
+        assert!(home.run(&["reload", "--control", &server.control.to_string()]).status.success());
+    }
+    let after = server.anonymous_kilobytes();
+    assert!(after < before + 4096, "{before} kB before, {after} kB after");
+}
+
+#[test]
 fn a_broken_configuration_leaves_the_server_as_it_is() {
     let home = home();
     let server = home.serve();

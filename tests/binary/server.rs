@@ -106,6 +106,13 @@ impl Server {
         assert!(sent.success());
     }
 
+    /// Its memory that is no file's, as proc_pid_status(5) has it.
+    pub(crate) fn anonymous_kilobytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// Waits for the process to end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
