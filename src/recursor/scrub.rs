@@ -12,6 +12,7 @@ use crate::name::{DomainName, Name};
 use crate::query::{Rcode, RecordType};
 
 use super::delegation::Manner;
+use super::dnssec::rdata;
 use super::message::{self, Message, Rdata, RrSet};
 
 /// What a reply says.
@@ -118,6 +119,12 @@ pub fn read(message: Message, zone: &Name, manner: Manner, name: &Name, qtype: R
     let borrowed = manner != Manner::Forward && message.recursion_available && !message.authoritative;
     let worth = |reply: Reply| if borrowed { Worth::Poor(reply) } else { Worth::Good(reply) };
     let is_proof = |set: &RrSet| matches!(set.rtype, RecordType::NSEC | RecordType::NSEC3);
+    // What was found needs no denial beside it, but for what was made from a wildcard.
+    let needed = |answer: &[RrSet], mut authority: Vec<RrSet>| {
+        let expanded = answer.iter().any(rdata::is_expanded);
+        authority.retain(|set| expanded && is_proof(set));
+        authority
+    };
 
     let last = match end {
         End::TooLong => {
@@ -128,14 +135,12 @@ pub fn read(message: Message, zone: &Name, manner: Manner, name: &Name, qtype: R
             let own = |set: &&RrSet| set.rtype == RecordType::NS && *set.name == *zone;
             reply.own_servers = message.authority.iter().find(own).filter(|_| message.authoritative).cloned();
             reply.glue = glue(&message.additional, reply.own_servers.as_ref());
-            reply.authority = message.authority;
-            reply.authority.retain(is_proof);
+            reply.authority = needed(&reply.answer, message.authority);
             return worth(reply);
         }
         End::Outside(target) => {
             reply.outcome = Outcome::Alias(target);
-            reply.authority = message.authority;
-            reply.authority.retain(is_proof);
+            reply.authority = needed(&reply.answer, message.authority);
             return worth(reply);
         }
         End::Missing(last) => last,

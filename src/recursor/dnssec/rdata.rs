@@ -249,6 +249,12 @@ pub fn signer(set: &RrSet) -> Option<DomainName> {
     })
 }
 
+/// Whether a signature says that the set was made from a wildcard (RFC 4035, section 5.3.4).
+pub fn is_expanded(set: &RrSet) -> bool {
+    let labels = set.name.label_count() - usize::from(set.name.labels().next() == Some(b"*"));
+    set.signatures.iter().filter_map(|rdata| Rrsig::parse(rdata)).any(|rrsig| usize::from(rrsig.labels) < labels)
+}
+
 /// Takes one uncompressed name off the front.
 pub fn split_name(octets: &[u8]) -> Option<(DomainName, &[u8])> {
     let end = wire::skip_name(octets, 0).ok()?;
