@@ -174,7 +174,7 @@ pub(super) fn rebuild_apart(
     open(store, &store.current().ok_or(ListsError::Ended(output.status))?)
 }
 
-/// What the process of [`rebuild_apart`] does. It writes to the server's log, and returns what it has to say.
+/// What the process that a server starts for a reload does. It writes to the server's log, and returns what it has to say.
 ///
 /// # Errors
 ///
