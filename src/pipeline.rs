@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use crate::answer::cookie::{Cookie, Jar, Standing};
 use crate::answer::{self, Asked, Errors, Form, Writer, Written};
 use crate::cache::{self, Cache, Entry, Found, Key, Lifetime};
 use crate::clock::{Clock, Now};
@@ -114,6 +115,7 @@ pub struct Pending {
     /// As sent.
     question: SmallVec<[u8; 64]>,
     edns: Option<Edns>,
+    cookie: Option<Cookie>,
     /// What the world is to be asked.
     subject: Question,
     /// A rule redirects the name in the question.
@@ -148,6 +150,8 @@ pub struct Outcome {
     pub security: Option<Security>,
     /// The first Extended DNS Error of the reply.
     pub ede: Option<u16>,
+    /// What the client's cookie was worth, when it sent one.
+    pub cookie: Option<Standing>,
     /// Why the query was not served, when it was not.
     pub dropped: Option<DropReason>,
 }
@@ -237,6 +241,7 @@ pub trait Recorder: Send + Sync + 'static {
 /// The stages of an answer, in their order.
 pub struct Pipeline {
     settings: Settings,
+    jar: Jar,
     policy: ArcSwap<InForce>,
     world: Arc<World>,
 }
@@ -285,7 +290,8 @@ impl Pipeline {
         let cache = Cache::new(settings.cache.clone());
         let world = World::new(cache, clock, upstream, settings.patience.max_in_flight);
         let policy = ArcSwap::from_pointee(InForce { policy: Arc::new(policy), number: 1 });
-        Arc::new(Self { settings, policy, world })
+        let jar = Jar::new(settings.answer.cookies.clone());
+        Arc::new(Self { settings, jar, policy, world })
     }
 
     /// Answers one query without waiting, or says that the world must be asked.
@@ -301,7 +307,9 @@ impl Pipeline {
             Err(error) => return self.turn_away(error, client, reply),
         };
         let mut outcome = Outcome::new(client, request.qtype);
-        let asked = Asked::new(&request, client.transport);
+        let cookie = self.jar.cookie(request.cookie, client.ip(), now.wall);
+        outcome.cookie = cookie.as_ref().map(|cookie| cookie.standing);
+        let asked = Asked::new(&request, cookie.as_ref(), client.transport);
         if let Some(written) = self.answer_in_person(asked, &request, reply) {
             return Step::Done(outcome.end(Source::Local, written));
         }
@@ -414,7 +422,8 @@ impl Pipeline {
     pub fn prohibit(&self, request: &[u8], client: Client, reply: &mut Vec<u8>) -> Step {
         match Request::read(request, &mut [0; MAX_NAME_LEN]) {
             Ok(request) => {
-                let asked = Asked::new(&request, client.transport);
+                let cookie = self.jar.cookie(request.cookie, client.ip(), self.now().wall);
+                let asked = Asked::new(&request, cookie.as_ref(), client.transport);
                 let errors = Errors::one(ExtendedError::PROHIBITED, "");
                 let written = answer::error(&self.settings.answer, asked, Rcode::REFUSED, errors, reply);
                 Step::Done(Outcome::new(client, request.qtype).end(Source::Error, written))
@@ -478,7 +487,11 @@ impl Pipeline {
     fn answer_in_person(&self, asked: Asked<'_>, request: &Request<'_>, reply: &mut Vec<u8>) -> Option<Written> {
         let settings = &self.settings.answer;
         if asked.edns.is_some_and(|edns| edns.version > 0) {
-            return Some(answer::bad_version(settings, asked, reply));
+            return Some(answer::error(settings, asked, Rcode::BADVERS, Errors::NONE, reply));
+        }
+        // RFC 7873, section 5.2.3. Who comes by a stream has shown its address already.
+        if asked.transport.is_datagram() && asked.cookie.is_some_and(|cookie| self.jar.is_wanting(cookie)) {
+            return Some(answer::error(settings, asked, Rcode::BADCOOKIE, Errors::NONE, reply));
         }
         let rcode = match (request.class, request.qtype) {
             (Class::CH, _) => return Some(answer::chaos(settings, asked, request, reply)),
@@ -641,6 +654,7 @@ impl Pending {
             header: query.asked.header,
             question: SmallVec::from_slice(query.asked.question),
             edns: query.asked.edns,
+            cookie: query.asked.cookie.copied(),
             subject: query.subject(),
             is_redirected,
             is_allowed: query.is_allowed,
@@ -658,7 +672,13 @@ impl Pending {
     fn query(&self) -> Query<'_> {
         let Self { client, header, edns, subject, is_allowed, in_force, now, .. } = self;
         Query {
-            asked: Asked { header: *header, question: &self.question, edns: *edns, transport: client.transport },
+            asked: Asked {
+                header: *header,
+                question: &self.question,
+                edns: *edns,
+                cookie: self.cookie.as_ref(),
+                transport: client.transport,
+            },
             name: &subject.name,
             qtype: subject.qtype,
             client: *client,
@@ -703,6 +723,7 @@ impl Outcome {
             lookup: Lookup::None,
             security: None,
             ede: None,
+            cookie: None,
             dropped: None,
         }
     }

@@ -261,6 +261,8 @@ pub struct Request<'m> {
     pub class: Class,
     /// What the client says by EDNS; `None` when it speaks none.
     pub edns: Option<Edns>,
+    /// The cookie that the client sends (RFC 7873), 8 or 16 to 40 octets; empty when it sends none.
+    pub cookie: &'m [u8],
 }
 
 /// What a client says in its OPT record (RFC 6891, section 6.1.2).
@@ -278,8 +280,6 @@ pub struct Edns {
     pub keepalive: bool,
     /// It pads its queries and wants padded replies (RFC 7830).
     pub padding: bool,
-    /// It sends a cookie (RFC 7873).
-    pub cookie: bool,
 }
 
 /// The option codes of EDNS that are known here.
@@ -349,6 +349,7 @@ impl<'m> Request<'m> {
         let question = &message[HEADER_LEN..at + 4];
         let mut at = at + 4;
         let mut edns = None;
+        let mut cookie = &[][..];
         for _ in 0..additionals {
             let record = read_record(message, at, Section::Additional)?;
             if record.rtype == RecordType::OPT {
@@ -356,11 +357,11 @@ impl<'m> Request<'m> {
                 if edns.is_some() || !has_root_owner {
                     return Err(Malformed);
                 }
-                edns = Some(Edns::read(&record, record.data(message))?);
+                edns = Some(Edns::read(&record, record.data(message), &mut cookie)?);
             }
             at = record.end();
         }
-        Ok(Self { header, question, name, qtype, class, edns })
+        Ok(Self { header, question, name, qtype, class, edns, cookie })
     }
 }
 
@@ -368,7 +369,7 @@ impl Edns {
     /// The DO bit in the TTL field of an OPT record.
     pub const DO: u32 = 0x8000;
 
-    fn read(record: &RecordView, mut options: &[u8]) -> Result<Self, Malformed> {
+    fn read<'m>(record: &RecordView, mut options: &'m [u8], cookie: &mut &'m [u8]) -> Result<Self, Malformed> {
         let mut edns = Self {
             payload: record.class.0,
             version: (record.ttl >> 16) as u8,
@@ -376,7 +377,6 @@ impl Edns {
             nsid: false,
             keepalive: false,
             padding: false,
-            cookie: false,
         };
         while let Some((head, rest)) = options.split_first_chunk::<4>() {
             let [code, len] = [[head[0], head[1]], [head[2], head[3]]].map(u16::from_be_bytes);
@@ -387,7 +387,7 @@ impl Edns {
                 option::PADDING => edns.padding = true,
                 // RFC 7873, section 5.2.2.
                 option::COOKIE if !matches!(value.len(), 8 | 16..=40) => return Err(Malformed),
-                option::COOKIE => edns.cookie = true,
+                option::COOKIE => *cookie = value,
                 _ => {}
             }
             options = rest;
@@ -434,7 +434,8 @@ mod tests {
         assert_eq!((request.qtype, request.class), (RecordType::A, Class::IN));
         let edns = request.edns.unwrap();
         assert_eq!((edns.payload, edns.version, edns.dnssec_ok), (1232, 0, true));
-        assert!(edns.nsid && edns.cookie && edns.keepalive && !edns.padding);
+        assert!(edns.nsid && edns.keepalive && !edns.padding);
+        assert_eq!(request.cookie, b"abcdefgh");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! [`Writer`]; the answers of the cache are copied there whole.
 
 mod blocked;
+pub mod cookie;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -15,6 +16,8 @@ use crate::recursor::Security;
 use crate::wire::{Edns, HEADER_LEN, Header, Request, Section, option};
 
 pub use blocked::{Form, blocked, redirected};
+
+use cookie::Cookie;
 
 /// How replies look.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub struct Settings {
     pub extended_errors: bool,
     /// How long a stream may say nothing, for those who ask (RFC 7828).
     pub keepalive: Duration,
+    /// How clients show that their address is theirs.
+    pub cookies: cookie::Settings,
 }
 
 impl Default for Settings {
@@ -45,6 +50,7 @@ impl Default for Settings {
             identity: None,
             extended_errors: true,
             keepalive: Duration::from_secs(30),
+            cookies: cookie::Settings::default(),
         }
     }
 }
@@ -58,19 +64,21 @@ pub struct Asked<'q> {
     pub question: &'q [u8],
     /// What the client says by EDNS.
     pub edns: Option<Edns>,
+    /// What the reply gives for the client's cookie.
+    pub cookie: Option<&'q Cookie>,
     /// How the query came.
     pub transport: Transport,
 }
 
 impl<'q> Asked<'q> {
     /// A query that was understood.
-    pub fn new(request: &Request<'q>, transport: Transport) -> Self {
-        Self { header: request.header, question: request.question, edns: request.edns, transport }
+    pub fn new(request: &Request<'q>, cookie: Option<&'q Cookie>, transport: Transport) -> Self {
+        Self { header: request.header, question: request.question, edns: request.edns, cookie, transport }
     }
 
     /// A query of which only the header is of use.
     pub fn unread(header: Header, transport: Transport) -> Self {
-        Self { header, question: &[], edns: None, transport }
+        Self { header, question: &[], edns: None, cookie: None, transport }
     }
 
     /// The longest reply that may be sent (RFC 6891, section 6.2.5).
@@ -140,6 +148,8 @@ pub struct Writer<'a> {
     settings: &'a Settings,
     asked: Asked<'a>,
     header: Header,
+    /// The bits of the response code that only EDNS has room for.
+    upper_rcode: u16,
     reply: &'a mut Vec<u8>,
 }
 
@@ -167,7 +177,7 @@ impl<'a> Writer<'a> {
             flags: Header::QR | Header::RA | repeated | rcode.0 & 0x000f,
             counts: [u16::from(!asked.question.is_empty()), 0, 0, 0],
         };
-        Self { settings, asked, header, reply }
+        Self { settings, asked, header, upper_rcode: rcode.0 >> 4, reply }
     }
 
     /// Begins with an answer that has been kept.
@@ -243,16 +253,15 @@ impl<'a> Writer<'a> {
         self.header.counts[3] += u16::from(self.asked.edns.is_some());
         self.reply[..HEADER_LEN].copy_from_slice(&self.header.to_bytes());
         let ede = errors.code().filter(|_| self.asked.edns.is_some() && self.settings.extended_errors);
-        Written { rcode: self.header.rcode(), ede }
+        Written { rcode: Rcode(self.upper_rcode << 4 | self.header.rcode().0), ede }
     }
 
     fn write_opt(&mut self, errors: Errors<'_>) {
         let Some(edns) = self.asked.edns else { return };
         let reply = &mut *self.reply;
         let flags = if edns.dnssec_ok { Edns::DO as u16 } else { 0 };
-        let upper_rcode = if edns.version > 0 { Rcode::BADVERS.0 >> 4 } else { 0 };
         reply.push(0);
-        write_words(reply, &[RecordType::OPT.0, self.settings.payload, upper_rcode << 8, flags, 0]);
+        write_words(reply, &[RecordType::OPT.0, self.settings.payload, self.upper_rcode << 8, flags, 0]);
         let options = reply.len();
         if self.settings.extended_errors {
             errors.write(reply);
@@ -260,6 +269,10 @@ impl<'a> Writer<'a> {
         if let Some(identity) = self.settings.identity.as_deref().filter(|_| edns.nsid) {
             write_words(reply, &[option::NSID, identity.len() as u16]);
             reply.extend_from_slice(identity.as_bytes());
+        }
+        if let Some(cookie) = self.asked.cookie {
+            write_words(reply, &[option::COOKIE, cookie.octets.len() as u16]);
+            reply.extend_from_slice(&cookie.octets);
         }
         if edns.keepalive && matches!(self.asked.transport, Transport::Tcp | Transport::Tls) {
             let tenths = self.settings.keepalive.as_millis() / 100;
@@ -285,12 +298,6 @@ fn write_words(reply: &mut Vec<u8>, words: &[u16]) {
 /// A reply without records.
 pub fn error(settings: &Settings, asked: Asked<'_>, rcode: Rcode, errors: Errors<'_>, reply: &mut Vec<u8>) -> Written {
     Writer::new(settings, asked, rcode, reply).finish(errors)
-}
-
-/// The reply to a client of a later EDNS than ours (RFC 6891, section 6.1.3).
-pub fn bad_version(settings: &Settings, asked: Asked<'_>, reply: &mut Vec<u8>) -> Written {
-    Writer::new(settings, asked, Rcode::NOERROR, reply).finish(Errors::NONE);
-    Written { rcode: Rcode::BADVERS, ede: None }
 }
 
 /// The reply in class CH, in which servers speak of themselves (RFC 4892).

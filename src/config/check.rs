@@ -103,6 +103,11 @@ impl Checker<'_> {
                     identity: Some(server.identity).filter(|text| !text.is_empty()),
                     extended_errors: server.extended_errors,
                     keepalive: limits.idle_timeout.0,
+                    cookies: answer::cookie::Settings {
+                        enabled: server.cookies,
+                        required: server.require_cookies,
+                        secrets: server.cookie_secrets.into_iter().map(|secret| secret.0).collect(),
+                    },
                 },
                 cache: cache::Settings {
                     max_bytes: cache.max_bytes.0,

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::units::{Size, Span};
+use crate::answer::cookie;
 use crate::list::{BadUtcOffset, Format, HostsAddress, ListSettings, MatchScope, Source, UtcOffset};
 use crate::name::DomainName;
 use crate::rule::{Action, BlockReason};
@@ -53,6 +54,9 @@ pub(super) struct ServerTable {
     pub(super) version: String,
     pub(super) identity: String,
     pub(super) extended_errors: bool,
+    pub(super) cookies: bool,
+    pub(super) require_cookies: bool,
+    pub(super) cookie_secrets: Vec<CookieSecret>,
 }
 
 impl Default for ServerTable {
@@ -74,6 +78,9 @@ impl Default for ServerTable {
             version: answer.version.unwrap_or_default(),
             identity: answer.identity.unwrap_or_default(),
             extended_errors: answer.extended_errors,
+            cookies: answer.cookies.enabled,
+            require_cookies: answer.cookies.required,
+            cookie_secrets: answer.cookies.secrets.into_iter().map(CookieSecret).collect(),
         }
     }
 }
@@ -462,6 +469,26 @@ impl fmt::Display for Prefix {
             true => write!(f, "{}", self.0.addr()),
             false => write!(f, "{}", self.0),
         }
+    }
+}
+
+/// A secret that cookies are made with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CookieSecret(pub(super) cookie::Secret);
+
+written_as_text!(CookieSecret);
+
+impl FromStr for CookieSecret {
+    type Err = cookie::BadSecret;
+
+    fn from_str(text: &str) -> Result<Self, cookie::BadSecret> {
+        text.parse().map(Self)
+    }
+}
+
+impl fmt::Display for CookieSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use crate::answer::cookie::Standing;
 use crate::pipeline::{DropReason, Lookup, Match, Outcome, Recorder, Source};
 use crate::policy::Trigger;
 use crate::query::{Rcode, RecordType, Transport};
@@ -107,6 +108,7 @@ pub struct Shard {
     responses: [[Counters<{ RCODES.len() + 1 }>; SOURCES]; PROTOCOLS],
     durations: [Histogram; SOURCES],
     lookups: Counters<{ Lookup::LABELS.len() }>,
+    cookies: Counters<{ Standing::LABELS.len() }>,
     dropped: Counters<{ DropReason::LABELS.len() }>,
     protected: AtomicU64,
     /// Hits by run-time overrides, by the action's place in [`Action::LABELS`].
@@ -161,6 +163,7 @@ impl Shard {
                 Histogram { buckets: [const { AtomicU64::new(0) }; BUCKETS.len() + 1], nanoseconds: AtomicU64::new(0) }
             }; SOURCES],
             lookups: zeros(),
+            cookies: zeros(),
             dropped: zeros(),
             protected: AtomicU64::new(0),
             overrides: zeros(),
@@ -193,6 +196,9 @@ impl Recorder for Shard {
         self.durations[source].observe(took);
         if outcome.lookup != Lookup::None {
             bump(&self.lookups[outcome.lookup as usize], 1);
+        }
+        if let Some(standing) = outcome.cookie {
+            bump(&self.cookies[standing as usize], 1);
         }
         if let Some(hit) = outcome.hit {
             self.hit(hit);
@@ -352,6 +358,7 @@ mod tests {
             lookup: Lookup::None,
             security: None,
             ede: Some(15),
+            cookie: None,
             dropped: None,
         }
     }
@@ -381,6 +388,7 @@ mod tests {
             "qalqan_cache_entries 0",
             "qalqan_cache_requests_total{result=\"hit\"} 0",
             "qalqan_dropped_total{reason=\"malformed\"} 0",
+            "qalqan_dns_cookies_total{standing=\"valid\"} 0",
             "qalqan_reloads_total{result=\"failed\"} 0",
             "process_start_time_seconds 1700000000",
         ] {

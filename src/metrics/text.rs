@@ -8,6 +8,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 
 use super::process::Process;
 use super::{BUCKETS, EXTENDED_ERRORS, Metrics, QTYPES, RCODES, ReloadResult, Shard};
+use crate::answer::cookie::Standing;
 use crate::cache;
 use crate::list::Reason;
 use crate::pipeline::{DropReason, Lookup, Source};
@@ -163,6 +164,10 @@ fn traffic(page: &mut Page, shards: &[std::sync::Arc<Shard>]) {
         page.counter("qalqan_dropped_total", "Queries that got no reply, or were turned away (overload), by reason.");
     for (d, reason) in DropReason::LABELS.iter().enumerate() {
         dropped.add(&[("reason", reason)], sum(&|shard| &shard.dropped[d]) as f64);
+    }
+    let mut cookies = page.counter("qalqan_dns_cookies_total", "Queries with a cookie, by what it was worth.");
+    for (c, standing) in Standing::LABELS.iter().enumerate() {
+        cookies.add(&[("standing", standing)], sum(&|shard| &shard.cookies[c]) as f64);
     }
     let mut errors = page.counter("qalqan_extended_errors_total", "Replies with an Extended DNS Error, by INFO-CODE.");
     for code in 0..=EXTENDED_ERRORS {

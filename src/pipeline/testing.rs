@@ -111,12 +111,14 @@ pub(crate) struct Reply {
     pub(crate) message: Message,
     /// Codes and texts of the Extended DNS Errors.
     pub(crate) errors: Vec<(u16, String)>,
+    /// The cookie that it gives.
+    pub(crate) cookie: Vec<u8>,
 }
 
 pub(crate) fn read(reply: &[u8]) -> Reply {
     let header = Header::read(reply).unwrap();
     let mut end = HEADER_LEN;
-    let mut errors = Vec::new();
+    let (mut errors, mut cookie) = (Vec::new(), Vec::new());
     for record in wire::records(reply, header) {
         let record = record.unwrap();
         end = record.end();
@@ -127,11 +129,14 @@ pub(crate) fn read(reply: &[u8]) -> Reply {
                 let code = u16::from_be_bytes([value[0], value[1]]);
                 errors.push((code, String::from_utf8(value[2..].to_vec()).unwrap()));
             }
+            if [*c0, *c1] == [0, 10] {
+                cookie = value.to_vec();
+            }
             options = rest;
         }
     }
     if header.counts[1..] != [0; 3] {
         assert_eq!(end, reply.len(), "nothing stands behind the last record");
     }
-    Reply { header, message: message::parse(reply).unwrap(), errors }
+    Reply { header, message: message::parse(reply).unwrap(), errors, cookie }
 }

@@ -418,6 +418,38 @@ async fn a_resolver_that_panics_costs_one_answer() {
 }
 
 #[tokio::test]
+async fn a_cookie_is_answered_on_every_way_through_and_may_be_asked_for() {
+    let blocked = orders(&[("ads.kz", Action::Sinkhole)]);
+    let bench = Bench::new(blocked, |settings| settings.answer.cookies.required = true);
+    let with_cookie = |name: &str, cookie: &[u8]| {
+        let mut request = edns_query(name, RecordType::A, false);
+        let end = request.len();
+        request[end - 1] = 4 + cookie.len() as u8;
+        request.extend([0, 10, 0, cookie.len() as u8]);
+        request.extend(cookie);
+        request
+    };
+    let (reply, outcome) = bench.ask(&with_cookie("www.example.kz", b"abcdefgh")).await;
+    let ours = reply.unwrap().cookie;
+    assert_eq!((outcome.rcode, outcome.cookie, ours.len()), (Rcode::BADCOOKIE, Some(Standing::New), 24));
+    assert!(ours.starts_with(b"abcdefgh"));
+    for name in ["www.example.kz", "www.example.kz", "ads.kz"] {
+        let (reply, outcome) = bench.ask(&with_cookie(name, &ours)).await;
+        assert_eq!((outcome.rcode, outcome.cookie), (Rcode::NOERROR, Some(Standing::Valid)), "{name}");
+        assert_eq!(reply.unwrap().cookie, ours, "{name}");
+    }
+    let forged = [&ours[..23], &[!ours[23]]].concat();
+    let (reply, outcome) = bench.ask(&with_cookie("ads.kz", &forged)).await;
+    assert_eq!((outcome.rcode, outcome.cookie), (Rcode::BADCOOKIE, Some(Standing::Invalid)));
+    assert_eq!(reply.unwrap().cookie, ours);
+    let (_, outcome) = bench.ask_by(Transport::Tcp, &with_cookie("ads.kz", b"abcdefgh")).await;
+    assert_eq!(outcome.rcode, Rcode::NOERROR, "a stream shows where the client is");
+    let (reply, outcome) = bench.ask(&edns_query("ads.kz", RecordType::A, false)).await;
+    assert_eq!((outcome.rcode, outcome.cookie), (Rcode::NOERROR, None), "who sends none is not asked for one");
+    assert!(reply.unwrap().cookie.is_empty());
+}
+
+#[tokio::test]
 async fn what_is_not_about_the_internet_is_answered_here() {
     let bench = Bench::new(Policy::unfiltered(), |settings| settings.answer.identity = Some("almaty-1".into()));
     let with = |name: &str, qtype: u16, class: u16| {

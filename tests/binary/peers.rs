@@ -73,6 +73,29 @@ fn dig_shows_why_a_name_is_blocked_and_what_is_proven() {
 }
 
 #[test]
+fn dig_and_kdig_find_our_cookies_good() {
+    let home = home();
+    let text = std::fs::read_to_string(home.path("qalqan.toml")).unwrap();
+    home.write("qalqan.toml", &text.replace("[server]\n", "[server]\nrequire-cookies = true\n"));
+    let server = home.serve();
+    if installed("dig") {
+        let answer = run(&server, "dig", &["+cookie", "www.ads.example.com"]);
+        for part in ["BADCOOKIE, retrying", "status: NOERROR", "(good)", "0.0.0.0"] {
+            assert!(answer.contains(part), "{part}\n{answer}");
+        }
+        let refused = run(&server, "dig", &["+cookie", "+nobadcookie", "www.ads.example.com"]);
+        assert!(refused.contains("status: BADCOOKIE"), "{refused}");
+        assert!(run(&server, "dig", &["+nocookie", "www.ads.example.com"]).contains("status: NOERROR"));
+    }
+    if installed("kdig") {
+        let answer = run(&server, "kdig", &["+cookie", "www.ads.example.com"]);
+        assert!(answer.contains("status: NOERROR") && answer.contains("COOKIE: "), "{answer}");
+    }
+    assert!(server.metric("qalqan_dns_cookies_total{standing=\"new\"}") >= 1.0);
+    assert!(server.metric("qalqan_dns_cookies_total{standing=\"valid\"}") >= 1.0);
+}
+
+#[test]
 fn kdig_and_drill_agree() {
     let home = home();
     let server = home.serve();

@@ -280,7 +280,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
         ],
     ),
     ("Unbound's EDNS keepalive option", &["edns-tcp-keepalive"]),
-    ("DNS cookies for clients, an option of Unbound", &["answer-cookie", "cookie-secret", "cookie-secret-file"]),
+    ("secrets of cookies in a file, an option of Unbound", &["cookie-secret-file"]),
     (
         "padding, which an in-process client has no TLS for",
         &["pad-responses", "pad-queries", "pad-responses-block-size"],
@@ -471,6 +471,10 @@ impl Reader<'_> {
             }
             "edns-buffer-size" => recursor.edns_payload = number(setting)? as u16,
             "max-udp-size" => pipeline.answer.payload = number(setting)? as u16,
+            "answer-cookie" => pipeline.answer.cookies.enabled = yes,
+            "cookie-secret" => {
+                pipeline.answer.cookies.secrets = vec![value.parse().map_err(|_| broken(setting, "no secret"))?];
+            }
             "max-global-quota" => recursor.limits.queries = number(setting)? as u32,
             "private-address" => recursor.rebinding_protection = true,
             "private-domain" => recursor.private_domains.push(name(setting, value)?),
@@ -785,7 +789,7 @@ mod tests {
                 "server:\n dns64-prefix: 64:ff9b::/96",
                 Some("DNS64, which the other product can do for clients without IPv4"),
             ),
-            ("server:\n answer-cookie: no", None),
+            ("server:\n answer-cookie: yes\n cookie-secret: 000102030405060708090a0b0c0d0e0f", None),
             ("auth-zone:\n name: \"example.\"", Some("Unbound's zones served as an authority")),
         ] {
             match (read(header), reason) {
