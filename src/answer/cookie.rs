@@ -259,7 +259,11 @@ mod tests {
         }
         assert_eq!(standing(&jar, &cookie, home, made + 3601), Standing::Invalid);
         assert_eq!(standing(&jar, &cookie, IpAddr::from([192, 0, 2, 2]), made), Standing::Invalid, "somebody else's");
-        assert_eq!(standing(&Jar::new(Settings::default()), &cookie, home, made), Standing::Invalid, "another server's");
+        assert_eq!(
+            standing(&Jar::new(Settings::default()), &cookie, home, made),
+            Standing::Invalid,
+            "another server's"
+        );
         assert_eq!(standing(&jar, &cookie[..16], home, made), Standing::Invalid, "of another length");
         assert_eq!(jar.cookie(&cookie, home, made + 1799).unwrap().octets, cookie, "kept for half an hour");
         assert_ne!(jar.cookie(&cookie, home, made + 1800).unwrap().octets, cookie, "then renewed");
