@@ -110,6 +110,7 @@ pub fn address(question: &Question) -> Resolution {
         security: Security::Insecure,
         ttl: 86_400,
         errors: Vec::new(),
+        particular: false,
     }
 }
 

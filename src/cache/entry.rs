@@ -42,6 +42,8 @@ struct Traits {
     leads_on: bool,
     /// There are signatures or denials of DNSSEC in it, which nobody gets who did not ask for them.
     has_dnssec: bool,
+    /// It holds for its own DO and CD bits alone.
+    particular: bool,
 }
 
 /// Which TTLs an answer is sent out with.
@@ -119,7 +121,13 @@ impl Entry {
             octets: octets.into_boxed_slice(),
             message_len,
             errors_len,
-            traits: Traits { dnssec_ok: key.dnssec_ok, checking_disabled: key.checking_disabled, leads_on, has_dnssec },
+            traits: Traits {
+                dnssec_ok: key.dnssec_ok,
+                checking_disabled: key.checking_disabled,
+                leads_on,
+                has_dnssec,
+                particular: resolution.particular,
+            },
             security: resolution.security,
             failures,
             stored: now.seconds(),
@@ -194,7 +202,7 @@ impl Entry {
             (false, true) => self.security != Security::Secure && validated,
             _ => true,
         };
-        self.is_answer() && checking && dnssec
+        self.is_answer() && checking && dnssec && !self.traits.particular
     }
 
     /// Whether its question is about `name`, or with `below` about a name below that.

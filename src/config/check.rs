@@ -16,7 +16,6 @@ use crate::name::DomainName;
 use crate::policy::{self, template};
 use crate::recursor::dnssec::TrustAnchors;
 use crate::recursor::hints::RootHints;
-use crate::recursor::network::Protocol;
 use crate::recursor::settings::{Minimisation, Route, RouteKind, RouteServer, TtlBounds};
 use crate::rule::Action;
 use crate::{answer, cache, control, front, pipeline, recursor};
@@ -194,19 +193,14 @@ impl Checker<'_> {
             if route.to.is_empty() {
                 self.fault(&format!("resolver.forward[{index}].to"), "there is no server to ask; write at least one");
             }
-            let to = route.to.iter().map(|to| RouteServer {
-                address: to.server,
-                protocol: match &to.tls {
-                    Some(name) => Protocol::Tls { server_name: name.clone() },
-                    None => Protocol::Udp,
-                },
-            });
+            let to = route.to.iter().map(|to| RouteServer { address: to.server, protocol: to.protocol.clone() });
             routes.push(Route {
                 zone: route.zone.0.clone(),
                 to: to.collect(),
                 kind: if route.stub { RouteKind::Stub } else { RouteKind::Forward },
                 fall_back: route.fall_back,
                 names: Vec::new(),
+                cache: route.cache,
             });
         }
         recursor::Settings {
@@ -223,6 +217,7 @@ impl Checker<'_> {
             signal_anchors: table.signal_anchors,
             root_hints,
             allow_upstream: table.allow_upstream.iter().map(|prefix| prefix.0).collect(),
+            deny_upstream: table.deny_upstream.iter().map(|prefix| prefix.0).collect(),
             case_randomisation: table.case_randomisation,
             query_minimisation: match table.query_minimisation {
                 file::Minimisation::Relaxed => Minimisation::Relaxed,
@@ -231,6 +226,11 @@ impl Checker<'_> {
             },
             ipv4: table.upstream_ipv4,
             ipv6: table.upstream_ipv6,
+            nat64: table.nat64.map(|translator| translator.0),
+            dns64: table.dns64.as_ref().map(|table| recursor::dns64::Settings {
+                prefix: table.prefix.0,
+                ignore_aaaa: table.ignore_aaaa.iter().map(|name| name.0.clone()).collect(),
+            }),
             special_names: table.special_names,
             rebinding_protection: table.rebinding_protection,
             private_domains: table.private_domains.iter().map(|name| name.0.clone()).collect(),

@@ -18,6 +18,8 @@ use super::units::{Size, Span};
 use crate::answer::cookie;
 use crate::list::{BadUtcOffset, Format, HostsAddress, ListSettings, MatchScope, Source, UtcOffset};
 use crate::name::DomainName;
+use crate::recursor::nat64::{Nat64Prefix, Nat64PrefixError};
+use crate::recursor::network::Protocol;
 use crate::rule::{Action, BlockReason};
 use crate::{answer, cache, compile, control, front, pipeline, policy, recursor};
 
@@ -135,10 +137,13 @@ pub(super) struct ResolverTable {
     pub(super) nsec3_iterations: u16,
     pub(super) aggressive_denial: bool,
     pub(super) allow_upstream: Vec<Prefix>,
+    pub(super) deny_upstream: Vec<Prefix>,
     pub(super) case_randomisation: bool,
     pub(super) query_minimisation: Minimisation,
     pub(super) upstream_ipv4: bool,
     pub(super) upstream_ipv6: bool,
+    pub(super) nat64: Option<Translator>,
+    pub(super) dns64: Option<Dns64Table>,
     pub(super) special_names: bool,
     pub(super) rebinding_protection: bool,
     pub(super) private_domains: Vec<PlainName>,
@@ -167,6 +172,7 @@ impl Default for ResolverTable {
             nsec3_iterations: resolver.dnssec.nsec3_iterations,
             aggressive_denial: resolver.aggressive_denial,
             allow_upstream: resolver.allow_upstream.into_iter().map(Prefix).collect(),
+            deny_upstream: resolver.deny_upstream.into_iter().map(Prefix).collect(),
             case_randomisation: resolver.case_randomisation,
             query_minimisation: match resolver.query_minimisation {
                 recursor::settings::Minimisation::Relaxed => Minimisation::Relaxed,
@@ -175,6 +181,8 @@ impl Default for ResolverTable {
             },
             upstream_ipv4: resolver.ipv4,
             upstream_ipv6: resolver.ipv6,
+            nat64: resolver.nat64.map(Translator),
+            dns64: None,
             special_names: resolver.special_names,
             rebinding_protection: resolver.rebinding_protection,
             private_domains: resolver.private_domains.into_iter().map(PlainName).collect(),
@@ -249,6 +257,23 @@ pub(super) struct ForwardTable {
     /// The zone's own servers are asked when these do not answer.
     #[serde(default)]
     pub(super) fall_back: bool,
+    /// Answers are kept until their TTL ends.
+    #[serde(default = "yes")]
+    pub(super) cache: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// `[resolver.dns64]`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Dns64Table {
+    pub(super) prefix: Translator,
+    /// Names whose own IPv6 addresses are passed over, with all below them.
+    #[serde(default)]
+    pub(super) ignore_aaaa: Vec<PlainName>,
 }
 
 /// `[cache]`.
@@ -492,13 +517,32 @@ impl fmt::Display for CookieSecret {
     }
 }
 
-/// A server that queries are forwarded to: `192.0.2.1`, `192.0.2.1:5353`, `[2001:db8::1]:53`, or over TLS
-/// `tls://192.0.2.1#dns.example` (port 853), `tls://192.0.2.1:8853#dns.example`.
+/// The prefix of a translator between IPv4 and IPv6: `64:ff9b::/96`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Translator(pub(super) Nat64Prefix);
+
+written_as_text!(Translator);
+
+impl FromStr for Translator {
+    type Err = Nat64PrefixError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+impl fmt::Display for Translator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A server that queries are forwarded to: `192.0.2.1`, `192.0.2.1:5353`, `[2001:db8::1]:53`, over TCP
+/// `tcp://192.0.2.1`, or over TLS `tls://192.0.2.1#dns.example` (port 853), `tls://192.0.2.1:8853#dns.example`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ForwardTo {
     pub(super) server: SocketAddr,
-    /// The name in the server's certificate, for TLS.
-    pub(super) tls: Option<String>,
+    pub(super) protocol: Protocol,
 }
 
 written_as_text!(ForwardTo);
@@ -507,11 +551,10 @@ impl FromStr for ForwardTo {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (address, tls) = match text.strip_prefix("tls://") {
-            None => (text, None),
-            Some(rest) => match rest.split_once('#') {
+        let (address, port, protocol) = match text.split_once("://") {
+            Some(("tls", rest)) => match rest.split_once('#') {
                 Some((address, name)) if name.parse::<DomainName>().is_ok_and(|name| !name.is_root()) => {
-                    (address, Some(name.trim_end_matches('.').to_owned()))
+                    (address, 853, Protocol::Tls { server_name: name.trim_end_matches('.').to_owned() })
                 }
                 _ => {
                     return Err(format!(
@@ -519,12 +562,14 @@ impl FromStr for ForwardTo {
                     ));
                 }
             },
+            Some(("tcp", rest)) => (rest, 53, Protocol::Tcp),
+            _ => (text, 53, Protocol::Udp),
         };
-        let port = if tls.is_some() { 853 } else { 53 };
         match endpoint(address, port) {
-            Some(server) => Ok(Self { server, tls }),
+            Some(server) => Ok(Self { server, protocol }),
             None => Err(format!(
-                "{text:?} is no server; write 192.0.2.1, 192.0.2.1:5353, 2001:db8::1, [2001:db8::1]:5353 or tls://192.0.2.1#dns.example"
+                "{text:?} is no server; write 192.0.2.1, 192.0.2.1:5353, 2001:db8::1, [2001:db8::1]:5353, \
+                 tcp://192.0.2.1 or tls://192.0.2.1#dns.example"
             )),
         }
     }
@@ -532,9 +577,10 @@ impl FromStr for ForwardTo {
 
 impl fmt::Display for ForwardTo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.tls {
-            Some(name) => write!(f, "tls://{}#{name}", self.server),
-            None => write!(f, "{}", self.server),
+        match &self.protocol {
+            Protocol::Udp => write!(f, "{}", self.server),
+            Protocol::Tcp => write!(f, "tcp://{}", self.server),
+            Protocol::Tls { server_name } => write!(f, "tls://{}#{server_name}", self.server),
         }
     }
 }

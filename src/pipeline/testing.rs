@@ -69,6 +69,7 @@ pub(crate) fn resolution(question: &Question, rcode: Rcode, answer: &[RrSet]) ->
         security: Security::Insecure,
         ttl: answer.iter().map(|set| set.ttl).min().unwrap_or(300),
         errors: Vec::new(),
+        particular: false,
     }
 }
 

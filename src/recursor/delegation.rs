@@ -45,6 +45,8 @@ pub struct Delegation {
     pub fall_back: bool,
     /// Whether the parent has DS records for the zone.
     pub signed: bool,
+    /// Whether answers of its servers are kept.
+    pub cache: bool,
     /// Until which second nothing is expected of it, since all servers failed.
     failed_until: AtomicU32,
     /// How often in a row all servers failed.
@@ -131,6 +133,7 @@ impl Delegation {
             expires,
             fall_back: false,
             signed: false,
+            cache: true,
             failed_until: AtomicU32::new(0),
             failures: AtomicU32::new(0),
             servers: Mutex::default(),

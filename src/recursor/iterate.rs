@@ -297,7 +297,8 @@ impl Engine {
 
     /// Adds an address to a delegation, if it may be asked; whether it is new.
     pub(super) fn add_address(&self, delegation: &Delegation, name: Option<&Name>, address: IpAddr) -> bool {
-        self.may_be_asked(address) && delegation.add_address(name, self.servers.at(standard(address)), Protocol::Udp)
+        let server = || self.servers.at(standard(self.settings.way_to(address)));
+        self.may_be_asked(address) && delegation.add_address(name, server(), Protocol::Udp)
     }
 
     /// Adds what nobody vouches for when all else has failed: addresses that came with a referral from a server that
@@ -341,6 +342,11 @@ impl Engine {
     fn keep(&self, delegation: &Arc<Delegation>, answered: &Answered, qtype: RecordType) -> Known {
         let now = self.clock.now();
         let reply = &answered.reply;
+        let put = |name: &Name, rtype, entry| {
+            if delegation.cache {
+                self.store.put(name, rtype, entry, now);
+            }
+        };
         let rank =
             if reply.authoritative || delegation.manner == Manner::Forward { Rank::Authority } else { Rank::Answer };
         let entry = |set: Option<RrSet>, rcode, authority: Arc<[RrSet]>, ttl| Entry {
@@ -369,7 +375,7 @@ impl Engine {
             for set in authority.iter_mut().filter(|set| set.rtype == RecordType::SOA) {
                 set.ttl = ttl;
             }
-            self.store.put(last, qtype, entry(None, rcode, authority.clone().into(), ttl), now);
+            put(last, qtype, entry(None, rcode, authority.clone().into(), ttl));
         }
         // A wildcard's expansion needs the proof that nothing closer exists (RFC 4035, section 3.1.3.3).
         let proofs: Arc<[RrSet]> = if negative.is_none() { authority.clone().into() } else { Arc::new([]) };
@@ -379,7 +385,7 @@ impl Engine {
                 // A DNAME stands for many names: until the next second ends it serves again though its TTL is 0.
                 let ttl = if set.rtype == RecordType::DNAME { set.ttl.max(2) } else { set.ttl };
                 let entry = entry(Some(set.clone()), Rcode::NOERROR, proofs.clone(), ttl);
-                self.store.put(&set.name, set.rtype, entry, now);
+                put(&set.name, set.rtype, entry);
             }
         }
         if let Some(own) = &reply.own_servers

@@ -17,6 +17,7 @@
 //! flights      the same thing asked once at a time
 //! work         what one question may cost
 //! special      names that have no business in the DNS
+//! dns64        IPv6 addresses for names that have none; nat64, how they are made
 //! dnssec       whether an answer is proven
 //! message      octets to sets of records and back
 //! network      the seam below; transport, sockets behind it
@@ -25,11 +26,13 @@
 mod ask;
 pub mod delegation;
 pub mod denial;
+pub mod dns64;
 pub mod dnssec;
 pub mod flights;
 pub mod hints;
 mod iterate;
 pub mod message;
+pub mod nat64;
 pub mod network;
 pub mod scrub;
 pub mod servers;
@@ -47,6 +50,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 use tokio::time::timeout;
 
 use crate::clock::{Clock, Now};
@@ -114,6 +118,8 @@ pub struct Resolution {
     pub ttl: u32,
     /// Why it is as it is.
     pub errors: Vec<ExtendedError>,
+    /// Whether it holds for the DO and CD bits of its question alone (RFC 6147, section 3).
+    pub particular: bool,
 }
 
 impl Resolution {
@@ -122,7 +128,7 @@ impl Resolution {
         let none = || [].into_iter();
         let message =
             message::write_answer((&question.name, question.qtype), rcode, none(), none(), question.dnssec_ok);
-        Self { rcode, message, security: Security::Indeterminate, ttl, errors }
+        Self { rcode, message, security: Security::Indeterminate, ttl, errors, particular: false }
     }
 }
 
@@ -231,7 +237,8 @@ impl Recursor {
         for (name, addresses) in &settings.root_hints.servers {
             hints.add_name(name.clone(), false);
             for address in addresses {
-                hints.add_address(Some(name), servers.at(delegation::standard(*address)), Protocol::Udp);
+                let server = servers.at(delegation::standard(settings.way_to(*address)));
+                hints.add_address(Some(name), server, Protocol::Udp);
             }
         }
         let hints = Arc::new(hints);
@@ -402,7 +409,8 @@ impl Engine {
         for (name, addresses) in &self.settings.root_hints.servers {
             if servers.targets().any(|server| server == *name) {
                 for address in addresses {
-                    root.add_address(Some(name), self.servers.at(delegation::standard(*address)), Protocol::Udp);
+                    let server = self.servers.at(delegation::standard(self.settings.way_to(*address)));
+                    root.add_address(Some(name), server, Protocol::Udp);
                 }
             }
         }
@@ -421,23 +429,31 @@ impl Engine {
 
     /// Finds, validates and writes the answer.
     async fn answer(&self, question: &Question, work: &Work, source: Source) -> Resolution {
-        if self.settings.special_names
-            && !self.is_routed(&question.name)
+        let dns64 = self.settings.dns64.as_ref().filter(|dns64| dns64.concerns(question));
+        // A translator's prefix may lie among the addresses whose reverse names lead nowhere.
+        let is_ours = self.settings.special_names && !self.is_routed(&question.name);
+        if is_ours
+            && (dns64.is_none() || question.qtype != RecordType::PTR)
             && let Some(local) = special::answer(question)
         {
             return local;
         }
-        match timeout(self.settings.patience, self.proven(question, work, source)).await {
-            Ok(Ok((message, validation))) => self.write(question, message, validation),
-            Ok(Err(failure)) => {
-                Resolution::empty(question, Rcode::SERVFAIL, FAILURE_TTL, vec![failure.extended_error()])
+        let found = async {
+            match dns64 {
+                Some(dns64) => self.translated(dns64, question, work, source).await,
+                None => self.proven(question, work, source).await,
             }
-            Err(_) => Resolution::empty(question, Rcode::SERVFAIL, FAILURE_TTL, vec![Failure::Late.extended_error()]),
-        }
+        };
+        let found = timeout(self.settings.patience, found).await.unwrap_or(Err(Failure::Late));
+        let resolution = match found {
+            Ok((message, validation)) => self.write(question, message, validation),
+            Err(failure) => Resolution::empty(question, Rcode::SERVFAIL, FAILURE_TTL, vec![failure.extended_error()]),
+        };
+        Resolution { particular: dns64.is_some(), ..resolution }
     }
 
     /// The answer and what is proven of it; asks once more when it does not validate.
-    async fn proven(
+    pub(super) async fn proven(
         &self,
         question: &Question,
         work: &Work,
@@ -553,7 +569,8 @@ impl Engine {
             message.answer.iter_mut().for_each(special::drop_private_addresses);
             message.answer.retain(|set| !set.rdata.is_empty());
         }
-        let ttl = message.answer.iter().chain(&message.authority).map(|set| set.ttl).min();
+        let least = message.answer.iter().chain(&message.authority).map(|set| set.ttl).min();
+        let ttl = if self.is_kept(&question.name) { least.unwrap_or(FAILURE_TTL) } else { 0 };
         let (answer, authority) = (message.answer.iter(), message.authority.iter());
         let octets = message::write_answer(
             (&question.name, question.qtype),
@@ -562,7 +579,7 @@ impl Engine {
             authority,
             question.dnssec_ok,
         );
-        Resolution { rcode: message.rcode, message: octets, security, ttl: ttl.unwrap_or(FAILURE_TTL), errors }
+        Resolution { rcode: message.rcode, message: octets, security, ttl, errors, particular: false }
     }
 
     /// Whether the operator has said where questions for `name` go; then no special name is ours to answer.
@@ -570,19 +587,26 @@ impl Engine {
         self.routes.iter().any(|route| !route.zone.is_root() && name.is_at_or_below(&route.zone))
     }
 
+    /// Whether answers about `name` may be kept.
+    fn is_kept(&self, name: &Name) -> bool {
+        self.routes.iter().find(|route| name.is_at_or_below(&route.zone)).is_none_or(|route| route.cache)
+    }
+
     /// Whether `name` may have private addresses.
     fn is_private(&self, name: &Name) -> bool {
         self.settings.private_domains.iter().any(|domain| name.is_at_or_below(domain))
     }
 
-    /// The address families that servers are asked over: IPv4, IPv6.
+    /// The families of addresses by which servers can be reached: IPv4, IPv6.
     fn families(&self) -> [bool; 2] {
-        [self.settings.ipv4, self.settings.ipv6]
+        [self.settings.ipv4 || self.settings.nat64.is_some(), self.settings.ipv6]
     }
 
     /// Whether a server that somebody else has named may be asked (RFC 6890, RFC 5735).
     fn may_be_asked(&self, address: IpAddr) -> bool {
-        !special::is_special_purpose(address) || self.settings.allow_upstream.iter().any(|net| net.contains(&address))
+        let within = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&address));
+        !within(&self.settings.deny_upstream)
+            && (!special::is_special_purpose(address) || within(&self.settings.allow_upstream))
     }
 }
 
@@ -627,6 +651,7 @@ impl settings::Route {
         };
         let mut delegation = Delegation::new(&self.zone, manner, u32::MAX);
         delegation.fall_back = self.fall_back;
+        delegation.cache = self.cache;
         for name in &self.names {
             delegation.add_name(name.clone(), false);
         }

@@ -1,6 +1,6 @@
 //! What the operator decides about resolving; checked.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,8 +8,10 @@ use ipnet::IpNet;
 
 use crate::name::DomainName;
 
+use super::dns64;
 use super::dnssec::{self, TrustAnchors};
 use super::hints::RootHints;
+use super::nat64::Nat64Prefix;
 use super::network::Protocol;
 
 /// The `[resolver]` table.
@@ -31,6 +33,8 @@ pub struct Settings {
     pub root_hints: RootHints,
     /// Special-purpose addresses that may be asked all the same.
     pub allow_upstream: Vec<IpNet>,
+    /// Addresses that are never asked, whoever names them.
+    pub deny_upstream: Vec<IpNet>,
     /// Whether letters in queries are sent in random case (draft-vixie-dnsext-dns0x20).
     pub case_randomisation: bool,
     /// How much of a name a server is shown (RFC 9156).
@@ -39,6 +43,10 @@ pub struct Settings {
     pub ipv4: bool,
     /// Whether servers are asked over IPv6.
     pub ipv6: bool,
+    /// The translator by which IPv4 addresses of servers are reached, where we have only IPv6.
+    pub nat64: Option<Nat64Prefix>,
+    /// Whether and how addresses are made for clients that have only IPv6 (RFC 6147).
+    pub dns64: Option<dns64::Settings>,
     /// Whether names that have no business in the DNS are answered here (RFC 6761, RFC 6303).
     pub special_names: bool,
     /// Whether private addresses are taken out of answers for public names.
@@ -70,10 +78,13 @@ impl Default for Settings {
             signal_anchors: true,
             root_hints: RootHints::built_in(),
             allow_upstream: Vec::new(),
+            deny_upstream: Vec::new(),
             case_randomisation: true,
             query_minimisation: Minimisation::Relaxed,
             ipv4: true,
             ipv6: true,
+            nat64: None,
+            dns64: None,
             special_names: true,
             rebinding_protection: false,
             private_domains: Vec::new(),
@@ -83,6 +94,16 @@ impl Default for Settings {
             aggressive_denial: true,
             cache_bytes: 64 << 20,
             limits: Limits::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Where a server is reached: IPv4 addresses by way of the translator, when there is one.
+    pub(super) fn way_to(&self, server: IpAddr) -> IpAddr {
+        match (server, self.nat64) {
+            (IpAddr::V4(address), Some(prefix)) => prefix.embed(address).into(),
+            _ => server,
         }
     }
 }
@@ -100,6 +121,8 @@ pub struct Route {
     pub fall_back: bool,
     /// Servers that are known by name only; their addresses are looked up.
     pub names: Vec<DomainName>,
+    /// Whether answers are kept; else each question is asked anew.
+    pub cache: bool,
 }
 
 /// A server of a route.

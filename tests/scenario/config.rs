@@ -16,8 +16,10 @@ use qalqan::list::{Format, ListSettings, Source};
 use qalqan::name::DomainName;
 use qalqan::pipeline::{self, NonRecursive};
 use qalqan::query::RecordType;
+use qalqan::recursor::dns64;
 use qalqan::recursor::dnssec::TrustAnchors;
 use qalqan::recursor::hints::RootHints;
+use qalqan::recursor::nat64::{Nat64Prefix, Nat64PrefixError};
 use qalqan::recursor::network::Protocol;
 use qalqan::recursor::settings::{self, Minimisation, Route, RouteKind, RouteServer};
 use qalqan::rule::Action;
@@ -210,11 +212,6 @@ const PREFIXES_WITHOUT_EFFECT: [&str; 25] = [
 /// Options of the other product that ours has no counterpart for.
 const FOREIGN: &[(&str, &[&str])] = &[
     (
-        "DNS64, which the other product can do for clients without IPv4",
-        &["dns64-prefix", "dns64-synthall", "dns64-ignore-aaaa"],
-    ),
-    ("NAT64 towards name servers", &["do-nat64", "nat64-prefix"]),
-    (
         "Unbound's data of its own (local-data), answered as an authority",
         &["local-data", "local-data-ptr", "local-zone-override"],
     ),
@@ -301,7 +298,6 @@ const FOREIGN: &[(&str, &[&str])] = &[
             "auth-zone",
         ],
     ),
-    ("forwarding without a cache, an option of Unbound", &["forward-no-cache", "stub-no-cache"]),
     ("Unbound's permissive validation", &["val-permissive-mode", "ignore-cd-flag", "disable-edns-do"]),
     (
         "Unbound's modules",
@@ -324,7 +320,6 @@ const FOREIGN: &[(&str, &[&str])] = &[
         "timers of RFC 5011 and of validation that only Unbound can change",
         &["add-holddown", "del-holddown", "keep-missing", "permit-small-holddown", "val-bogus-ttl"],
     ),
-    ("Unbound's list of addresses that it does not query", &["do-not-query-address"]),
     ("Unbound's cache in a database, DNSCrypt and IPsec", &["backend", "dnscrypt-enable", "ipsecmod-hook"]),
     ("a cache counted in octets of Unbound's memory", &["msg-cache-size", "rrset-cache-size"]),
     ("Unbound's queue of queries, which drops one when it is full", &["num-queries-per-thread"]),
@@ -341,6 +336,8 @@ struct Reader<'s> {
     stale_timer: Duration,
     stale_ttl: u32,
     stale_window: Option<Duration>,
+    translator: Nat64Prefix,
+    made_addresses: dns64::Settings,
 }
 
 /// Maps the header, or says why the scenario is none for this resolver.
@@ -361,6 +358,10 @@ pub(crate) fn setup(scenario: &Scenario) -> Result<Setup, Refusal> {
     let mut pipeline = pipeline::Settings::default();
     pipeline.cache.prefetch = !unbound;
     pipeline.cache.stale.window = Duration::ZERO;
+    if unbound {
+        // So long it leaves a question alone that has failed.
+        pipeline.cache.stale.recheck = Duration::from_secs(5);
+    }
     let mut admission = admission::Settings::default();
     if !unbound {
         admission.allow = vec![prefix("0.0.0.0/0"), prefix("::/0")];
@@ -382,6 +383,8 @@ pub(crate) fn setup(scenario: &Scenario) -> Result<Setup, Refusal> {
         stale_timer: Duration::from_millis(1800),
         stale_ttl: 30,
         stale_window: Some(Duration::from_secs(86_400)),
+        translator: Nat64Prefix::WELL_KNOWN,
+        made_addresses: dns64::Settings { prefix: Nat64Prefix::WELL_KNOWN, ignore_aaaa: Vec::new() },
     };
     for step in &scenario.steps {
         match &step.event {
@@ -461,6 +464,18 @@ impl Reader<'_> {
                 recursor.allow_upstream.extend([prefix("127.0.0.0/8"), prefix("::1/128")])
             }
             "do-not-query-localhost" => {}
+            "do-not-query-address" => {
+                recursor.deny_upstream.push(parse_prefix(value).ok_or_else(|| broken(setting, "no prefix"))?);
+            }
+            "dns64-prefix" => self.made_addresses.prefix = translator(setting, value)?,
+            "dns64-synthall" if yes => self.made_addresses.ignore_aaaa.push(DomainName::root()),
+            "dns64-synthall" => {}
+            "dns64-ignore-aaaa" => self.made_addresses.ignore_aaaa.push(name(setting, value)?),
+            "do-nat64" => recursor.nat64 = yes.then_some(self.translator),
+            "nat64-prefix" => {
+                self.translator = translator(setting, value)?;
+                recursor.nat64 = recursor.nat64.map(|_| self.translator);
+            }
             "harden-algo-downgrade" => recursor.dnssec.require_all_algorithms = yes,
             "aggressive-nsec" => recursor.aggressive_denial = yes,
             "val-nsec3-keysize-iterations" => {
@@ -545,7 +560,7 @@ impl Reader<'_> {
             "forward-addr" if self.scenario.dialect == Dialect::Deckard => {
                 let to = vec![RouteServer { address: (address(setting, value)?, 53).into(), protocol: Protocol::Udp }];
                 let zone = DomainName::root();
-                recursor.routes.push(Route { zone, to, kind: RouteKind::Forward, fall_back: false, names: Vec::new() });
+                recursor.routes.push(Route { zone, to, kind: RouteKind::Forward, fall_back: false, names: Vec::new(), cache: true });
             }
             "force-ipv6" => {}
             _ => foreign_or_without_effect(setting)?,
@@ -562,7 +577,7 @@ impl Reader<'_> {
             _ => {}
         }
         let kind = if clause == "stub-zone" { RouteKind::Stub } else { RouteKind::Forward };
-        let mut route = Route { zone: DomainName::root(), to: Vec::new(), kind, fall_back: false, names: Vec::new() };
+        let mut route = Route { zone: DomainName::root(), to: Vec::new(), kind, fall_back: false, names: Vec::new(), cache: true };
         let mut addresses = Vec::new();
         let mut protocol = Protocol::Udp;
         for setting in settings {
@@ -585,7 +600,7 @@ impl Reader<'_> {
                 | "forward-tls-upstream"
                 | "stub-ssl-upstream"
                 | "forward-ssl-upstream" => {}
-                "stub-no-cache" | "forward-no-cache" if !is_yes(&setting.values) => {}
+                "stub-no-cache" | "forward-no-cache" => route.cache = !is_yes(&setting.values),
                 _ => foreign_or_without_effect(setting)?,
             }
         }
@@ -639,7 +654,7 @@ impl Reader<'_> {
         for module in self.modules.split_whitespace() {
             match module {
                 "validator" | "iterator" | "respip" => {}
-                "dns64" => return skip("DNS64, which the other product can do for clients without IPv4"),
+                "dns64" => self.setup.recursor.dns64 = Some(self.made_addresses.clone()),
                 _ => return Err(Refusal::Skip(format!("Unbound's module {module}"))),
             }
         }
@@ -715,6 +730,10 @@ fn address(setting: &Setting, text: &str) -> Result<IpAddr, Refusal> {
     script::parse_address(text).map_err(|what| broken(setting, &what))
 }
 
+fn translator(setting: &Setting, text: &str) -> Result<Nat64Prefix, Refusal> {
+    text.parse().map_err(|error: Nat64PrefixError| broken(setting, &error.to_string()))
+}
+
 fn prefix(text: &str) -> IpNet {
     text.parse().expect("a constant prefix")
 }
@@ -785,10 +804,7 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_skipped_with_its_reason_and_what_nobody_knows_is_an_error() {
         for (header, reason) in [
-            (
-                "server:\n dns64-prefix: 64:ff9b::/96",
-                Some("DNS64, which the other product can do for clients without IPv4"),
-            ),
+            ("server:\n serve-original-ttl: yes", Some("Unbound's serve-original-ttl")),
             ("server:\n answer-cookie: yes\n cookie-secret: 000102030405060708090a0b0c0d0e0f", None),
             ("auth-zone:\n name: \"example.\"", Some("Unbound's zones served as an authority")),
         ] {
