@@ -560,7 +560,14 @@ impl Reader<'_> {
             "forward-addr" if self.scenario.dialect == Dialect::Deckard => {
                 let to = vec![RouteServer { address: (address(setting, value)?, 53).into(), protocol: Protocol::Udp }];
                 let zone = DomainName::root();
-                recursor.routes.push(Route { zone, to, kind: RouteKind::Forward, fall_back: false, names: Vec::new(), cache: true });
+                recursor.routes.push(Route {
+                    zone,
+                    to,
+                    kind: RouteKind::Forward,
+                    fall_back: false,
+                    names: Vec::new(),
+                    cache: true,
+                });
             }
             "force-ipv6" => {}
             _ => foreign_or_without_effect(setting)?,
@@ -577,7 +584,8 @@ impl Reader<'_> {
             _ => {}
         }
         let kind = if clause == "stub-zone" { RouteKind::Stub } else { RouteKind::Forward };
-        let mut route = Route { zone: DomainName::root(), to: Vec::new(), kind, fall_back: false, names: Vec::new(), cache: true };
+        let mut route =
+            Route { zone: DomainName::root(), to: Vec::new(), kind, fall_back: false, names: Vec::new(), cache: true };
         let mut addresses = Vec::new();
         let mut protocol = Protocol::Udp;
         for setting in settings {
