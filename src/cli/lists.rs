@@ -100,10 +100,11 @@ pub(super) fn compile(
 /// `qalqan check`: compiles into a folder that is thrown away.
 pub(super) fn check(config: &Config, strict: bool) -> Result<(), CommandError> {
     let folder = scratch()?;
+    let store = Store::open(folder.path())?;
     let compiled = compile::compile(
         &config.compile,
-        None,
-        folder.path(),
+        Some(&store),
+        store.folder(),
         Freshness::Refresh,
         GuardMode::Enforce,
         Clock::system().now(),
@@ -157,15 +158,14 @@ pub(super) fn explain(
     let clock = Clock::system();
     let state = &config.server.state_dir;
     // A store that is not there yet is not made for a look.
-    let store = state.is_dir().then(|| Store::open(state)).transpose()?;
-    let compiled = store.as_ref().and_then(|store| store.unchanged(&config.compile));
-    let snapshot = match compiled.map(|path| Snapshot::open(&path)) {
+    let folder = scratch()?;
+    let store = Store::open(if state.is_dir() { state } else { folder.path() })?;
+    let snapshot = match store.unchanged(&config.compile).map(|path| Snapshot::open(&path)) {
         Some(Ok(snapshot)) => snapshot,
         _ => {
-            let folder = scratch()?;
             let compiled = compile::compile(
                 &config.compile,
-                store.as_ref(),
+                Some(&store),
                 folder.path(),
                 Freshness::Cached,
                 GuardMode::Waive,

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::store::replace_file;
 use super::{Freshness, Store};
-use crate::list::fetch::Downloads;
+use crate::list::fetch::{Downloads, Terms};
 use crate::list::{ListSettings, Source};
 
 /// The text of one list.
@@ -182,7 +182,9 @@ impl<'s> Gatherer<'s> {
         if let (Freshness::Cached, Some(copy)) = (freshness, &cached) {
             return Ok((copy.path.clone(), None, copy.confirmed));
         }
-        match (downloads.refresh(url, self.settings.limits.max_bytes, self.settings.timeout, wall), cached) {
+        let ListSettings { limits, timeout, authorities, .. } = self.settings;
+        let terms = Terms { max_bytes: limits.max_bytes, timeout: *timeout, authorities };
+        match (downloads.refresh(url, terms, wall), cached) {
             (Ok(copy), _) => Ok((copy.path, None, copy.confirmed)),
             (Err(error), Some(copy)) => Ok((copy.path, Some(error.to_string()), copy.confirmed)),
             (Err(error), None) => Err(error.to_string()),

@@ -68,7 +68,13 @@ impl<'i> Intake<'i> {
                     self.take(list, reading, text.stale_because, text.confirmed);
                     return Ok(());
                 }
-                Err(reason) => (Some(text), reason),
+                Err(reason) => {
+                    let reason = match &text.stale_because {
+                        Some(stale) => format!("{stale}; and the copy at hand: {reason}"),
+                        None => reason,
+                    };
+                    (Some(text), reason)
+                }
             },
         };
         let refused = |reason| CompileError::List { list: list.name.clone(), reason };

@@ -244,24 +244,26 @@ impl Checker<'_> {
     }
 
     fn transport(&mut self, table: &file::ResolverTable) -> Transport {
-        let mut authorities = Vec::new();
-        for (index, path) in table.tls_ca_files.iter().enumerate() {
-            let found =
-                CertificateDer::pem_file_iter(self.base.join(path)).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-            match found {
-                Ok(more) if !more.is_empty() => authorities.extend(more),
-                Ok(_) => self.fault(
-                    &format!("resolver.tls-ca-files[{index}]"),
-                    format!("{path}: there is no certificate in it"),
-                ),
-                Err(error) => self.fault(&format!("resolver.tls-ca-files[{index}]"), format!("{path}: {error}")),
-            }
-        }
         Transport {
             port_map: table.port_map.iter().map(|(from, to)| (from.0, *to)).collect(),
             standard_port: (table.standard_port != 53).then_some(table.standard_port),
-            authorities,
+            authorities: self.certificates("resolver.tls-ca-files", &table.tls_ca_files),
         }
+    }
+
+    /// The certificates in PEM files.
+    fn certificates(&mut self, key: &str, paths: &[String]) -> Vec<CertificateDer<'static>> {
+        let mut certificates = Vec::new();
+        for (index, path) in paths.iter().enumerate() {
+            let found =
+                CertificateDer::pem_file_iter(self.base.join(path)).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+            match found {
+                Ok(more) if !more.is_empty() => certificates.extend(more),
+                Ok(_) => self.fault(&format!("{key}[{index}]"), format!("{path}: there is no certificate in it")),
+                Err(error) => self.fault(&format!("{key}[{index}]"), format!("{path}: {error}")),
+            }
+        }
+        certificates
     }
 
     /// The text of a file that the configuration names.
@@ -334,13 +336,14 @@ impl Checker<'_> {
                     None
                 }
             };
-            lists.extend(source.map(|source| settings(table, source)));
+            let authorities = self.certificates(&key("tls-ca-files"), &table.tls_ca_files);
+            lists.extend(source.map(|source| settings(table, source, authorities)));
         }
         lists
     }
 }
 
-fn settings(table: ListTable, source: Source) -> ListSettings {
+fn settings(table: ListTable, source: Source, authorities: Vec<CertificateDer<'static>>) -> ListSettings {
     ListSettings {
         name: table.name,
         source,
@@ -365,6 +368,7 @@ fn settings(table: ListTable, source: Source) -> ListSettings {
         },
         refresh: table.refresh.0,
         timeout: table.timeout.0,
+        authorities,
     }
 }
 

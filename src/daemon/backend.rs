@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -20,6 +21,7 @@ use crate::control::{
     Backend, CacheStatus, Explain, Flush, Flushed, ListStatus, NewOverride, Problem, ProblemKind, Reloaded, Status,
 };
 use crate::front::admission;
+use crate::list::Source;
 use crate::metrics::{ListReading, Metrics, Readings, ReloadResult};
 use crate::name::DomainName;
 use crate::pipeline::Pipeline;
@@ -107,6 +109,15 @@ impl Daemon {
     /// The lists as configured now.
     pub(super) fn list_settings(&self) -> compile::Settings {
         self.config.lock().compile.clone()
+    }
+
+    /// How long ago the oldest of the lists that come from URLs was last known to be new.
+    pub(super) fn age_of_downloads(&self) -> Duration {
+        let settings = self.list_settings();
+        let urls = settings.lists.iter().filter(|list| matches!(list.source, Source::Url(_)));
+        let news = self.lists.lock();
+        let oldest = urls.filter_map(|list| news.last_success.get(&list.name)).min();
+        oldest.map_or(Duration::ZERO, |&oldest| Duration::from_secs(self.clock.now().wall.saturating_sub(oldest)))
     }
 
     /// Says to whoever asks that no new queries are wanted.

@@ -13,6 +13,7 @@ mod privileges;
 mod watch;
 
 use std::io::{self, Write};
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub use privileges::PrivilegeError;
 
 /// How soon a file that has just changed is looked at again.
 const AT_REST: Duration = Duration::from_millis(100);
+/// How often a list is asked for within the time that it may be old, while its server does not answer.
+const RETRIES: u32 = 10;
 /// How often overrides that have ended are taken out of the file. They end by themselves.
 const TIDY: Duration = Duration::from_secs(60);
 
@@ -279,19 +282,22 @@ async fn watch_files(daemon: Arc<Daemon>, sight: Sight, every: Duration) {
     }
 }
 
-/// Asks for news of lists that come from URLs, as often as the most eager of them wants.
+/// Asks for news of lists that come from URLs, as often as the most eager of them wants. A server that does not answer
+/// is asked again sooner.
 async fn refresh_urls(daemon: Arc<Daemon>) {
+    let mut failed = false;
+    // What was downloaded before the start may be due already.
+    let mut waited = daemon.age_of_downloads();
     loop {
         let settings = daemon.list_settings();
         let urls = settings.lists.iter().filter(|list| matches!(list.source, Source::Url(_)));
         let every = urls.map(|list| list.refresh).filter(|refresh| !refresh.is_zero()).min();
-        match every {
-            Some(every) => {
-                tokio::time::sleep(every.max(Duration::from_secs(1))).await;
-                let _ = daemon.reload(Freshness::Refresh, Cause::Noticed).await;
-            }
-            // A reload may bring one.
-            None => tokio::time::sleep(TIDY).await,
+        // Without one, a reload may bring one.
+        let wait = every.map_or(TIDY, |every| if failed { every / RETRIES } else { every });
+        tokio::time::sleep(wait.saturating_sub(mem::take(&mut waited)).max(Duration::from_secs(1))).await;
+        if every.is_some() {
+            let reloaded = daemon.reload(Freshness::Refresh, Cause::Noticed).await;
+            failed = reloaded.is_err() || reloaded.is_ok_and(|reloaded| !reloaded.warnings.is_empty());
         }
     }
 }

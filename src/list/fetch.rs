@@ -9,12 +9,25 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 /// The folder of downloaded lists.
 #[derive(Debug, Clone)]
 pub struct Downloads {
     folder: PathBuf,
+}
+
+/// On what terms a copy is taken.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'t> {
+    /// The most octets that it may have.
+    pub max_bytes: u64,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// Whose certificates prove who the server is; none: Mozilla's roots do.
+    pub authorities: &'t [CertificateDer<'static>],
 }
 
 /// The copy of a URL.
@@ -96,17 +109,23 @@ impl Downloads {
         path.is_file().then_some(Download { path, confirmed: facts.confirmed, changed: false })
     }
 
-    /// Asks the server, unless its copy is still the one at hand, for a new one. Blocks for up to `timeout`.
+    /// Asks the server, unless its copy is still the one at hand, for a new one. Blocks for as long as `terms` allow.
     ///
     /// # Errors
     ///
     /// When there is no whole new copy; the one at hand stays.
-    pub fn refresh(&self, url: &str, max_bytes: u64, timeout: Duration, wall: u64) -> Result<Download, FetchError> {
+    pub fn refresh(&self, url: &str, terms: Terms<'_>, wall: u64) -> Result<Download, FetchError> {
+        let Terms { max_bytes, timeout, authorities } = terms;
         let path = self.body_of(url);
         let facts = self.facts_of(url).filter(|_| path.is_file());
         let transfer = |source| FetchError::Transfer { url: url.to_owned(), source: Box::new(source) };
         let is_secure = url.starts_with("https:");
+        let roots = match authorities {
+            [] => RootCerts::WebPki,
+            some => some.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).into(),
+        };
         let agent: ureq::Agent = ureq::Agent::config_builder()
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
             // A redirect must not lead off the safe way, and loopback needs none.
             .https_only(is_secure)
             .max_redirects(if is_secure { 5 } else { 0 })
@@ -238,6 +257,10 @@ mod tests {
         (url, handle)
     }
 
+    fn terms(max_bytes: u64) -> Terms<'static> {
+        Terms { max_bytes, timeout: Duration::from_secs(5), authorities: &[] }
+    }
+
     fn ok(body: &str, headers: &str) -> String {
         format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len())
     }
@@ -250,7 +273,7 @@ mod tests {
         let gone = "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_owned();
         let etag = "ETag: \"v1\"\r\nLast-Modified: Sun, 22 Nov 2026 10:00:00 GMT\r\n";
         let (url, handle) = server(vec![ok("a.example\n", etag), not_modified, ok("b.example\n", ""), gone]);
-        let refresh = |wall| downloads.refresh(&url, 1000, Duration::from_secs(5), wall);
+        let refresh = |wall| downloads.refresh(&url, terms(1000), wall);
 
         assert_eq!(downloads.cached(&url), None);
         let first = refresh(1).unwrap();
@@ -275,7 +298,7 @@ mod tests {
         let away =
             "HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: http://lists.example/\r\nContent-Length: 0\r\n\r\n";
         let (url, handle) = server(vec![away.to_owned()]);
-        let error = Downloads::new(folder.path()).refresh(&url, 10, Duration::from_secs(5), 1).unwrap_err();
+        let error = Downloads::new(folder.path()).refresh(&url, terms(10), 1).unwrap_err();
         assert!(matches!(error, FetchError::Status { status: 302, .. }), "{error}");
         handle.join().unwrap();
     }
@@ -286,9 +309,9 @@ mod tests {
         let downloads = Downloads::new(folder.path());
         let broken = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 100\r\n\r\na.example\n".to_owned();
         let (url, handle) = server(vec![ok("a.example\n", ""), ok("a.example\n", ""), broken]);
-        assert!(downloads.refresh(&url, 10, Duration::from_secs(5), 1).is_ok());
-        assert!(matches!(downloads.refresh(&url, 9, Duration::from_secs(5), 2), Err(FetchError::TooLarge { .. })));
-        assert!(downloads.refresh(&url, 1000, Duration::from_secs(5), 3).is_err());
+        assert!(downloads.refresh(&url, terms(10), 1).is_ok());
+        assert!(matches!(downloads.refresh(&url, terms(9), 2), Err(FetchError::TooLarge { .. })));
+        assert!(downloads.refresh(&url, terms(1000), 3).is_err());
         assert_eq!(downloads.cached(&url).unwrap().confirmed, 1);
         handle.join().unwrap();
     }

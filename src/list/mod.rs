@@ -15,6 +15,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
 use crate::rule::{Action, BlockReason};
@@ -62,6 +63,8 @@ pub struct ListSettings {
     pub refresh: Duration,
     /// How long a download may take.
     pub timeout: Duration,
+    /// Whose certificates prove who the server of a URL is; none: Mozilla's roots do.
+    pub authorities: Vec<CertificateDer<'static>>,
 }
 
 impl ListSettings {
@@ -86,6 +89,7 @@ impl ListSettings {
             limits: Limits::default(),
             refresh: Duration::from_secs(6 * 3600),
             timeout: Duration::from_secs(120),
+            authorities: Vec::new(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The built binary, driven from outside: [`contract`] holds it to what is
 //! published, [`peers`] has other people's programs talk to it, [`downstream`]
-//! validates behind it, and [`readme`] does what the front page shows. The
-//! world they live in is [`internet`].
+//! validates behind it, [`web`] is where lists come from, and [`readme`] does
+//! what the front page shows. The world they live in is [`internet`].
 
 mod contract;
 mod downstream;
@@ -9,3 +9,4 @@ mod internet;
 mod peers;
 mod readme;
 mod server;
+mod web;
