@@ -1,586 +1,267 @@
 #!/usr/bin/env python3
-"""Measures Qalqan beside its peers and prints the README's table.
+"""Measures Qalqan beside its peers and prints the README's tables.
 
-Every server runs alone, pinned to the first core, in the best configuration
-known to us, with the same list; dnsperf and the name server behind it run on
-the other cores. A figure is the server's CPU time (user and system, children
-included) for each answered query. Quote ratios: absolute figures drift with the
-machine's mood. Standard library only; peers that are not installed are left out.
+Every server runs alone, pinned to the first core, with the same list; load and
+name servers run on the other cores, all in a network namespace of its own. CPU
+is the server's user and system time for each right answer. Each run stands
+beside a run of the floor with the same questions, and ratios are taken from
+such pairs: the machine's mood moves both alike. A run in which more than one
+answer in a hundred is wrong or missing is void. Servers that are not installed
+are left out. Linux, Python 3.9 or later and its standard library; needs dnsperf
+and nsd.
 
     cargo build --release && cargo build --release --bench floor
-    benches/peers/run.py --names 1000000 --queries 200000 --servers floor,qalqan,unbound
+    benches/peers/run.py
+    benches/peers/run.py --quick                      # does it all still work?
+    benches/peers/run.py --servers qalqan,unbound --kinds miss,cold --only cpu
 """
 
 import argparse
-import glob
+import json
 import os
 import random
-import re
 import shutil
-import signal
-import socket
-import struct
+import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
-PORT = 5390
-AUTHORITY_PORT = 5391
-CONTROL_PORT = 5392
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-TICK = os.sysconf("SC_CLK_TCK")
-SINKHOLE = "192.0.2.53"
-
-WORDS = """track ads cdn click metrics promo shop login secure static media news
-game bet pixel img api cloud mail web best top free my""".split()
-ENDINGS = "com com com net org ru kz info xyz top co.uk online".split()
-
-
-def make_name(rng, index):
-    """A name of the shape that public lists have; `index` makes it the only one."""
-    host = rng.choice(WORDS) + "." if rng.random() < 1 / 3 else ""
-    return f"{host}{rng.choice(WORDS)}-{rng.choice(WORDS)}{index:x}.{rng.choice(ENDINGS)}"
-
-
-class Work:
-    """The list and the questions, all from one seed."""
-
-    def __init__(self, folder, seed, names, queries):
-        rng = random.Random(seed)
-        self.folder, self.seed, self.queries, self.files = folder, seed, queries, 0
-        self.listed = [make_name(rng, index) for index in range(names)]
-        self.known = ["www." + make_name(rng, (1 << 30) + index) for index in range(20000)]
-
-    def path(self, name):
-        return os.path.join(self.folder, name)
-
-    def write(self, name, lines):
-        path = self.path(name)
-        with open(path, "w", encoding="ascii") as file:
-            file.writelines(line + "\n" for line in lines)
-        return path
-
-    def questions(self, kind):
-        """A fresh file of questions: asking the same names again would flatter caches of answers."""
-        self.files += 1
-        rng = random.Random(f"{self.seed}/{kind}/{self.files}")
-        listed = lambda: rng.choice(("", "www.")) + rng.choice(self.listed)
-        # Zipf over the known names, near enough: the rank is exponential in a uniform number.
-        popular = lambda: self.known[int(len(self.known) ** rng.random()) - 1]
-        cold = lambda: f"{rng.getrandbits(64):x}.example"
-        pick = {
-            "blocked": listed,
-            "cached": popular,
-            "mixed": lambda: listed() if rng.random() < 0.2 else popular(),
-            "miss": cold,
-        }[kind]
-        count = self.queries // 10 if kind == "miss" else self.queries
-        return self.write(f"{kind}{self.files}.txt", (pick() + " A" for _ in range(count)))
-
-
-class Server:
-    """One server under test: how it is configured, started and told to reload."""
-
-    name = None
-    program = None
-
-    def __init__(self, work):
-        self.work = work
-        self.folder = work.path(self.name)
-        os.makedirs(self.folder, exist_ok=True)
-
-    def installed(self):
-        return shutil.which(self.program) is not None
-
-    def file(self, name, text):
-        path = os.path.join(self.folder, name)
-        with open(path, "w", encoding="ascii") as file:
-            file.write(text)
-        return path
-
-    def lines(self, name, lines):
-        path = os.path.join(self.folder, name)
-        with open(path, "w", encoding="ascii") as file:
-            file.writelines(line + "\n" for line in lines)
-        return path
-
-    def prepare(self):
-        """Writes the configuration; returns the command."""
-        raise NotImplementedError
-
-    def reload(self, process):
-        process.send_signal(signal.SIGHUP)
-
-    def rpz(self):
-        head = ["$TTL 60", "@ SOA localhost. nobody.invalid. 1 3600 1200 604800 60", "@ NS localhost."]
-        body = (line for name in self.work.listed for line in (f"{name} CNAME .", f"*.{name} CNAME ."))
-        return self.lines("rpz.zone", [*head, *body])
-
-
-class Floor(Server):
-    """A batched echo: what the system calls cost alone."""
-
-    name = "floor"
-
-    def installed(self):
-        return bool(self.programs())
-
-    def programs(self):
-        found = glob.glob(os.path.join(ROOT, "target/release/deps/floor-*"))
-        return sorted((path for path in found if os.access(path, os.X_OK) and "." not in os.path.basename(path)), key=os.path.getmtime)
-
-    def prepare(self):
-        return [self.programs()[-1], f"127.0.0.1:{PORT}"]
-
-    reload = None
-
-
-class Qalqan(Server):
-    name = "qalqan"
-    program = os.path.join(ROOT, "target/release/qalqan")
-
-    def installed(self):
-        return os.access(self.program, os.X_OK)
-
-    def prepare(self):
-        self.lines("list.txt", self.work.listed)
-        config = self.file("qalqan.toml", f"""
-[server]
-listen = ["127.0.0.1:{PORT}"]
-workers = 1
-state-dir = "{self.folder}/state"
-[resolver]
-mode = "forward"
-dnssec = "off"
-allow-upstream = ["127.0.0.0/8"]
-[[resolver.forward]]
-zone = "."
-to = ["127.0.0.1:{AUTHORITY_PORT}"]
-[sinkhole]
-ipv4 = "{SINKHOLE}"
-[[list]]
-name = "bench"
-source = "list.txt"
-format = "domains"
-match = "subdomains"
-[control]
-listen = "127.0.0.1:{CONTROL_PORT}"
-""")
-        # Lists are compiled when they change, not when the server starts.
-        subprocess.run([self.program, "compile", "-c", config], check=True, stdout=subprocess.DEVNULL)
-        return [self.program, "serve", "-c", config]
-
-
-UNBOUND = """
-server:
-  interface: 127.0.0.1@{port}
-  access-control: 127.0.0.0/8 allow
-  num-threads: 1
-  do-daemonize: no
-  username: ""
-  chroot: ""
-  directory: "{folder}"
-  pidfile: ""
-  use-syslog: no
-  verbosity: 0
-  module-config: "{modules}"
-  msg-cache-size: 128m
-  rrset-cache-size: 256m
-  so-rcvbuf: 4m
-  do-not-query-localhost: no
-  minimal-responses: yes
-  outgoing-range: 4096
-  num-queries-per-thread: 2048
-{more}
-forward-zone:
-  name: "."
-  forward-addr: 127.0.0.1@{authority}
-"""
-
-
-class UnboundZones(Server):
-    name = "unbound, local-zone"
-    program = "unbound"
-
-    def prepare(self):
-        zones = self.lines("zones.conf", (f'local-zone: "{name}" always_null' for name in self.work.listed))
-        config = UNBOUND.format(port=PORT, authority=AUTHORITY_PORT, folder=self.folder, modules="iterator",
-                                more=f'  include: "{zones}"')
-        return [self.program, "-d", "-c", self.file("unbound.conf", config)]
-
-
-class UnboundRpz(Server):
-    name = "unbound, rpz"
-    program = "unbound"
-
-    def prepare(self):
-        config = UNBOUND.format(port=PORT, authority=AUTHORITY_PORT, folder=self.folder,
-                                modules="respip iterator", more="")
-        config += f'rpz:\n  name: "rpz.bench"\n  zonefile: "{self.rpz()}"\n'
-        return [self.program, "-d", "-c", self.file("unbound.conf", config)]
-
-
-class Knot(Server):
-    name = "knot resolver, rpz"
-    program = "kresd"
-
-    def prepare(self):
-        config = self.file("kresd.conf", f"""
-net.listen('127.0.0.1', {PORT}, {{ kind = 'dns' }})
-modules = {{ 'policy' }}
-trust_anchors.remove('.')
-cache.size = 256 * MB
-policy.add(policy.rpz(policy.DENY, '{self.rpz()}', true))
-policy.add(policy.all(policy.FORWARD({{'127.0.0.1@{AUTHORITY_PORT}'}})))
-""")
-        return [self.program, "-n", "-q", "-c", config, self.folder]
-
-    reload = None
-
-
-class PowerDns(Server):
-    name = "powerdns recursor, rpz"
-    program = "pdns_recursor"
-
-    def prepare(self):
-        lua = self.file("rpz.lua", f'rpzFile("{self.rpz()}", {{policyName="bench", defpol=Policy.NXDOMAIN}})\n')
-        self.file("recursor.conf", f"""
-local-address=127.0.0.1
-local-port={PORT}
-socket-dir={self.folder}
-forward-zones-recurse=.=127.0.0.1:{AUTHORITY_PORT}
-dnssec=off
-threads=1
-pdns-distributes-queries=no
-lua-config-file={lua}
-quiet=yes
-loglevel=3
-max-cache-entries=2000000
-max-packetcache-entries=1000000
-dont-query=
-""")
-        return [self.program, f"--config-dir={self.folder}", "--daemon=no", "--write-pid=no"]
-
-    def reload(self, _):
-        command = ["rec_control", f"--socket-dir={self.folder}", "reload-lua-config"]
-        subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
-
-
-class Dnsdist(Server):
-    """With the list in a constant database, its best form, and the cache of packets."""
-
-    name = "dnsdist, cdb"
-    program = "dnsdist"
-
-    def prepare(self):
-        database = os.path.join(self.folder, "list.cdb")
-        write_cdb(database, (wire(name) for name in self.work.listed))
-        config = self.file("dnsdist.conf", f"""
-setLocal('127.0.0.1:{PORT}')
-setACL({{'127.0.0.0/8'}})
-newServer({{address='127.0.0.1:{AUTHORITY_PORT}', checkInterval=60, useClientSubnet=false}})
-kvs = newCDBKVStore('{database}', 1)
-addAction(KeyValueStoreLookupRule(kvs, KeyValueLookupKeySuffix(2, true)), SpoofAction({{'{SINKHOLE}'}}))
-getPool(''):setCache(newPacketCache(200000, {{maxTTL=86400}}))
-setSecurityPollSuffix('')
-""")
-        return [self.program, "--supervised", "--disable-syslog", "-C", config]
-
-    reload = None
-
-
-class Bind(Server):
-    name = "bind, rpz"
-    program = "named"
-
-    def prepare(self):
-        self.rpz()
-        config = self.file("named.conf", f"""
-options {{
-  directory "{self.folder}";
-  pid-file none;
-  session-keyfile none;
-  listen-on port {PORT} {{ 127.0.0.1; }};
-  listen-on-v6 {{ none; }};
-  forward only;
-  forwarders {{ 127.0.0.1 port {AUTHORITY_PORT}; }};
-  dnssec-validation no;
-  minimal-responses yes;
-  max-cache-size 512m;
-  response-policy {{ zone "rpz.bench"; }} qname-wait-recurse no;
-}};
-controls {{ }};
-zone "rpz.bench" {{ type primary; file "rpz.zone"; masterfile-format text; notify no; }};
-""")
-        return [self.program, "-f", "-n", "1", "-c", config]
-
-
-SERVERS = [Floor, Qalqan, Dnsdist, PowerDns, UnboundZones, UnboundRpz, Knot, Bind]
-
-
-def wire(name):
-    return b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
-
-
-def write_cdb(path, keys):
-    """A constant database (D. J. Bernstein's format) with the value `1` for each key."""
-    tables, at = [[] for _ in range(256)], 2048
-    with open(path, "wb") as file:
-        file.seek(at)
-        for key in keys:
-            digest = 5381
-            for octet in key:
-                digest = ((digest << 5) + digest ^ octet) & 0xFFFFFFFF
-            file.write(struct.pack("<II", len(key), 1) + key + b"1")
-            tables[digest & 255].append((digest, at))
-            at += 8 + len(key) + 1
-        heads = []
-        for table in tables:
-            size = 2 * len(table)
-            slots = [(0, 0)] * size
-            for digest, place in table:
-                slot = (digest >> 8) % size
-                while slots[slot] != (0, 0):
-                    slot = (slot + 1) % size
-                slots[slot] = (digest, place)
-            heads.append(struct.pack("<II", at, size))
-            file.write(b"".join(struct.pack("<II", *slot) for slot in slots))
-            at += 8 * size
-        file.seek(0)
-        file.write(b"".join(heads))
-
-
-def start_authority(work):
-    """A name server that has an address for every name, on the other cores."""
-    zone = work.write("root.zone", [
-        "$TTL 86400", ". SOA localhost. nobody.invalid. 1 3600 1200 604800 60", ". NS localhost.", "*. A 198.51.100.7",
-    ])
-    config = work.write("nsd.conf", f"""server:
-  ip-address: 127.0.0.1@{AUTHORITY_PORT}
-  username: ""
-  chroot: ""
-  zonesdir: "{work.folder}"
-  pidfile: ""
-  database: ""
-  xfrdfile: "{work.path('xfrd')}"
-  zonelistfile: "{work.path('zonelist')}"
-  server-count: 1
-  verbosity: 0
-remote-control:
-  control-enable: no
-zone:
-  name: "."
-  zonefile: "{zone}"
-""".splitlines())
-    return subprocess.Popen(["nsd", "-d", "-c", config], preexec_fn=lambda: pin(OTHERS),
-                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-CORES = sorted(os.sched_getaffinity(0))
-FIRST, OTHERS = {CORES[0]}, set(CORES[1:]) or {CORES[0]}
-
-
-def pin(cores):
-    os.sched_setaffinity(0, cores)
-
-
-def ask(name, timeout=0.2):
-    """The rcode and whether there is an answer, or nothing."""
-    query = struct.pack(">HHHHHH", 7, 0x0100, 1, 0, 0, 0) + wire(name) + b"\0\x01\0\x01"
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(timeout)
+import processes
+import table
+from load import FULL_SPEED, PORT, Watch, ask, dnsperf, hold_connections, still_open
+from questions import KINDS, Questions, meaning
+from servers import FLOOR_PORT, SERVERS, Floor
+from world import World
+
+PARTS = {
+    "cpu": "CPU of each answer, and answers a second",
+    "latency": "latency at a moderate rate",
+    "reload": "silence, losses and memory while the list is read again",
+    "idle": "memory of idle TCP connections",
+}
+
+
+class Failed(Exception):
+    """A server cannot be measured; the others can."""
+
+
+class Bench:
+    def __init__(self, arguments, folder):
+        self.arguments, self.folder = arguments, folder
+        self.questions = Questions(folder, arguments.seed, arguments.names, arguments.zones, arguments.cold_zones)
+        self.world = World(folder, self.questions.zones + self.questions.cold_zones)
+        floor = Floor(folder, self.world)
+        self.floor = processes.start(floor.prepare([]), processes.SERVER_CORE, floor.path("log"))
+        self.marker = "marker." + self.questions.zones[0]
+
+    def close(self):
+        processes.stop(self.floor)
+        self.world.stop()
+
+    def measure(self, kind_of_server):
+        """Starts one server and measures all of it; what fails is left out of the row."""
+        row, arguments = {}, self.arguments
+        self.questions.restart()
+        server = kind_of_server(self.folder, self.world)
+        command = server.prepare(self.questions.listed)
+        process = processes.start(command, processes.SERVER_CORE, server.path("log"))
         try:
-            client.connect(("127.0.0.1", PORT))
-            client.send(query)
-            reply = client.recv(4096)
-        except OSError:
-            return None
-    return reply[3] & 15, struct.unpack(">H", reply[6:8])[0] > 0, reply
-
-
-def is_blocked(answer):
-    if answer is None:
-        return False
-    rcode, _, reply = answer
-    return rcode == 3 or reply.endswith(bytes([192, 0, 2, 53])) or b"\0\x04\0\0\0\0" in reply
-
-
-def family(pid):
-    """The process and its children."""
-    pids = [pid]
-    for known in pids:
-        try:
-            with open(f"/proc/{known}/task/{known}/children", encoding="ascii") as file:
-                pids.extend(int(child) for child in file.read().split())
-        except OSError:
-            pass
-    return pids
-
-
-def cpu_seconds(pid):
-    ticks = 0
-    for member in family(pid):
-        with open(f"/proc/{member}/stat", encoding="ascii") as file:
-            fields = file.read().rsplit(")", 1)[1].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / TICK
-
-
-def memory(pid, field="Pss"):
-    total = 0
-    for member in family(pid):
-        with open(f"/proc/{member}/smaps_rollup", encoding="ascii") as file:
-            total += int(re.search(rf"^{field}:\s+(\d+)", file.read(), re.M)[1])
-    return total / 1024
-
-
-def dnsperf(questions, *options):
-    """Queries answered, and queries a second."""
-    command = ["dnsperf", "-s", "127.0.0.1", "-p", str(PORT), "-d", questions, "-n", "1", "-c", "8", "-q", "250",
-               "-e", "-t", "5", *options]
-    result = subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=lambda: pin(OTHERS))
-    figure = lambda label: float(re.search(rf"{label}:\s+([\d.]+)", result.stdout)[1])
-    return figure("Queries completed"), figure("Queries per second")
-
-
-def measure(server, process, work, kind, repeats):
-    """The median of CPU microseconds a query, and of queries a second."""
-    runs = []
-    for _ in range(repeats):
-        questions = work.questions(kind)
-        before = cpu_seconds(process.pid)
-        answered, rate = dnsperf(questions)
-        runs.append(((cpu_seconds(process.pid) - before) * 1e6 / max(answered, 1), rate))
-        os.remove(questions)
-    return sorted(runs)[len(runs) // 2]
-
-
-def measure_reload(server, process, work):
-    """The longest silence and the queries lost while the list is read again, at 2,000 queries a second."""
-    replies, sent, stop = {}, {}, threading.Event()
-    client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    client.connect(("127.0.0.1", PORT))
-    client.settimeout(0.2)
-
-    def listen():
-        while not stop.is_set():
-            try:
-                reply = client.recv(4096)
-                replies.setdefault(struct.unpack(">H", reply[:2])[0], time.monotonic())
-            except OSError:
-                pass
-
-    listener = threading.Thread(target=listen)
-    listener.start()
-    rng, begin, reloaded = random.Random(5), time.monotonic(), False
-    for number in range(24000):
-        at = begin + number / 2000
-        time.sleep(max(0, at - time.monotonic()))
-        if number == 2000 and not reloaded:
-            server.reload(process)
-            reloaded = True
-        query = struct.pack(">HHHHHH", number, 0x0100, 1, 0, 0, 0) + wire(rng.choice(work.listed)) + b"\0\x01\0\x01"
-        sent[number] = time.monotonic()
-        try:
-            client.send(query)
-        except OSError:
-            pass
-    time.sleep(1)
-    stop.set()
-    listener.join()
-    times = sorted(replies.values())
-    silence = max((later - earlier for earlier, later in zip(times, times[1:])), default=float("inf"))
-    return silence, len(sent) - len(replies)
-
-
-def bench(server, work, arguments):
-    command = server.prepare()
-    log = open(os.path.join(server.folder, "log"), "wb")
-    began = time.monotonic()
-    process = subprocess.Popen(command, preexec_fn=lambda: pin(FIRST), stdout=log, stderr=log)
-    try:
-        while not (is_blocked(ask(work.listed[0])) or isinstance(server, Floor) and ask(work.listed[0])):
-            if process.poll() is not None or time.monotonic() - began > 180:
-                raise RuntimeError(f"does not answer; see {log.name}")
-            time.sleep(0.005)
-        row = {"start": time.monotonic() - began}
-        warm = work.write("warm.txt", (name + " A" for name in work.known))
-        dnsperf(warm)
-        dnsperf(warm)
-        row["memory"] = memory(process.pid)
-        for kind in arguments.kinds:
-            if kind == "miss" and isinstance(server, Floor):
-                continue
-            row[kind], row[kind + " rate"] = measure(server, process, work, kind, arguments.repeats)
-        if arguments.reload and server.reload:
-            row["silence"], row["lost"] = measure_reload(server, process, work)
-            row["memory after"] = memory(process.pid)
+            row.update(self.wait_for_answers(server, process, self.questions.listed[0]))
+            known = self.questions.all_known()
+            dnsperf(known, *FULL_SPEED["udp"], seconds=30)
+            dnsperf(known, *FULL_SPEED["udp"])
+            row["memory_mb"] = processes.memory_mb(process.pid)
+            if "cpu" in arguments.parts:
+                row["cpu"] = {kind: self.cpu(server, process, kind, "udp") for kind in arguments.kinds}
+                if server.tcp and "mixed" in arguments.kinds:
+                    row["cpu"]["tcp"] = self.cpu(server, process, "mixed", "tcp")
+            if "latency" in arguments.parts:
+                row["latency"] = self.latency()
+            if "reload" in arguments.parts:
+                row["reload"] = self.reload(server, process)
+        finally:
+            processes.stop(process)
+        if "idle" in arguments.parts and server.tcp:
+            row["idle"] = self.idle(kind_of_server)
+        self.discard(server)
         return row
-    finally:
-        process.terminate()
+
+    def wait_for_answers(self, server, process, listed):
+        """Seconds to the first answer, and to the first that obeys the list."""
+        began, first = time.monotonic(), None
+        while True:
+            said = meaning(ask(listed))
+            now = time.monotonic() - began
+            if said != "failed" and first is None:
+                first = now
+            if said == "blocked":
+                return {"start": now, "unfiltered": now - first}
+            if process.poll() is not None or now > self.arguments.patience:
+                raise Failed(f"does not answer; see {server.path('log')}")
+            time.sleep(0.001)
+
+    def cpu(self, server, process, kind, transport):
+        """Medians over the repeats: microseconds an answer, the same over the floor, answers a second."""
+        right = {"blocked": {server.blocks_with}, "mixed": {"NOERROR", server.blocks_with}}.get(kind, {"NOERROR"})
+        count = self.arguments.queries if kind in ("blocked", "cached", "mixed") else self.arguments.queries // 4
+        runs = []
+        for _ in range(self.arguments.repeats):
+            path = self.questions.fresh(kind, count)
+            floor, _ = self.run(self.floor, path, {"NOERROR"}, FULL_SPEED["udp"], FLOOR_PORT)
+            micros, rate = self.run(process, path, right, FULL_SPEED[transport], PORT)
+            if floor and micros:
+                self.check_sample(path, kind)
+                runs.append((micros, micros / floor, rate, floor))
+            os.remove(path)
+        if len(runs) <= self.arguments.repeats // 2:
+            return None
+        micros, ratio, rate, floor = (statistics.median(figures) for figures in zip(*runs))
+        return {"micros": micros, "ratio": ratio, "rate": rate, "floor": floor}
+
+    def run(self, process, path, right, options, port):
+        """Microseconds for each right answer, and right answers a second; nothing when the run is void."""
+        before = processes.cpu_seconds(process.pid)
+        run = dnsperf(path, *options, port=port)
+        spent = processes.cpu_seconds(process.pid) - before
+        answered = run.answered(right)
+        if answered < 0.99 * run.sent:
+            say(f"  void: of {run.sent:.0f} questions {answered} were answered rightly: {run.codes}")
+            return None, None
+        return spent * 1e6 / answered, run.rate * answered / sum(run.codes.values())
+
+    def check_sample(self, path, kind):
+        """The code alone does not tell a blocked answer from another: looks at some of them."""
+        with open(path, encoding="ascii") as file:
+            names = [line.split()[0] for line in file]
+        listed = self.listed_set()
+        for name in random.Random(7).sample(names, min(100, len(names))):
+            want = "blocked" if name in listed or name.removeprefix("www.") in listed else "passed"
+            said = meaning(ask(name, timeout=2))
+            if said != want:
+                raise Failed(f"{kind}: {name} should be {want} and is {said}")
+
+    def listed_set(self):
+        if not hasattr(self, "_listed"):
+            self._listed = set(self.questions.listed)
+        return self._listed
+
+    def latency(self):
+        """Milliseconds at 10,000 mixed questions a second, as one client sees them."""
+        path = self.questions.fresh("mixed", min(30_000, self.arguments.queries))
+        run = dnsperf(path, "-c", "8", "-q", "1000", "-Q", "10000", "-v")
+        os.remove(path)
+        return {name: run.latency(share) * 1000 for name, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999))}
+
+    def reload(self, server, process):
+        """Adds a name to the list under load."""
+        server.stage([*self.questions.listed, self.marker])
+        seen = Watch(self.questions, process).run(lambda: server.relist(process), self.marker, self.arguments.patience)
+        time.sleep(1)
+        return {**seen, "after_mb": processes.memory_mb(process.pid)}
+
+    def idle(self, kind_of_server):
+        """Memory with idle connections, and how many of them the server holds; with a short list."""
+        wanted = self.arguments.connections
+        limit = processes.allow_open_files(3 * wanted)
+        server = kind_of_server(os.path.join(self.folder, "idle"), self.world, wanted)
+        names = self.questions.listed[:1000]
+        process = processes.start(server.prepare(names), processes.SERVER_CORE, server.path("log"))
+        clients = []
         try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self.wait_for_answers(server, process, names[0])
+            clients = hold_connections(min(wanted, limit - 100), names[0])
+            time.sleep(1)
+            return {"wanted": wanted, "held": still_open(clients), "memory_mb": processes.memory_mb(process.pid)}
+        finally:
+            for client in clients:
+                client.close()
+            processes.stop(process)
+            self.discard(server)
+
+    def discard(self, server):
+        """Lists and databases of all servers together are large."""
+        if not self.arguments.keep:
+            shutil.rmtree(server.folder)
 
 
-def table(rows, kinds):
-    """The README's table; ratios are to the floor."""
-    floor = rows.get("floor", {})
-    head = ["", *(f"{kind} µs" for kind in kinds), "start s", "memory MB", "reload: silence s / lost"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for name, row in rows.items():
-        cells = [name]
-        for kind in kinds:
-            ratio = f" (× {row[kind] / floor[kind]:.2f})" if kind in row and floor.get(kind) else ""
-            cells.append(f"{row[kind]:.2f}{ratio}" if kind in row else "–")
-        cells += [f"{row['start']:.2f}", f"{row['memory']:.0f}"]
-        cells.append(f"{row['silence']:.3f} / {row['lost']}" if "silence" in row else "–")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def arguments_of(parser):
+    def names(known):
+        def split(text):
+            chosen = text.split(",")
+            unknown = set(chosen) - set(known)
+            if unknown:
+                raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not one of {', '.join(known)}")
+            return chosen
+        return split
+
+    parser.add_argument("--names", type=int, default=1_000_000, help="names in the list")
+    parser.add_argument("--queries", type=int, default=200_000, help="questions in a run; a fourth for misses")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each kind; the median counts")
+    parser.add_argument("--zones", type=int, default=20_000, help="zones that are popular")
+    parser.add_argument("--cold-zones", type=int, default=0, help="zones for the kind cold, eight runs of it at most")
+    parser.add_argument("--connections", type=int, default=10_000, help="idle TCP connections")
+    parser.add_argument("--patience", type=float, default=90, help="seconds for a start or a reload")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--servers", type=lambda text: text.lower().split(","), default=[""],
+                        help="those whose names begin so")
+    parser.add_argument("--kinds", type=names(KINDS), default=["blocked", "cached", "mixed", "miss"],
+                        help="; ".join(f"{kind}: {what}" for kind, what in KINDS.items()).replace("%", "%%"))
+    parser.add_argument("--only", type=names(PARTS), dest="parts", default=list(PARTS),
+                        help="; ".join(f"{part}: {what}" for part, what in PARTS.items()))
+    parser.add_argument("--quick", action="store_true", help="small and short: shows that all works, not how fast")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--keep", metavar="FOLDER", help="work there, and leave configurations and logs behind")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.names, arguments.queries, arguments.repeats = 2000, 5000, 1
+        arguments.zones, arguments.connections, arguments.patience = 500, 200, 20
+    if "cold" in arguments.kinds and not arguments.cold_zones:
+        arguments.cold_zones = 16_000
+    return arguments
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--names", type=int, default=1_000_000, help="names in the list")
-    parser.add_argument("--queries", type=int, default=200_000, help="queries in a run")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each kind; the median counts")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--servers", type=lambda text: text.split(","), help="only those whose name begins so")
-    parser.add_argument("--kinds", type=lambda text: text.split(","), default=["blocked", "cached", "mixed", "miss"])
-    parser.add_argument("--reload", action="store_true", help="measure reloads too")
-    parser.add_argument("--keep", action="store_true", help="leave configurations and logs behind")
-    arguments = parser.parse_args()
-    if len(CORES) < 2:
-        print("only one core here: server and client will disturb each other", file=sys.stderr)
+    arguments = arguments_of(argparse.ArgumentParser(description=__doc__,
+                                                     formatter_class=argparse.RawDescriptionHelpFormatter))
+    processes.enter_private_network()
+    missing = [program for program in ("dnsperf", "nsd") if not processes.installed(program)]
+    missing += ["the floor (cargo build --release --bench floor)"] if not Floor.path_of_program() else []
+    if missing:
+        sys.exit(f"not here: {', '.join(missing)}")
+    if len(processes.CORES) < 2:
+        say("only one core here: server and load will disturb each other")
 
-    folder = tempfile.mkdtemp(prefix="qalqan-peers-")
-    work = Work(folder, arguments.seed, arguments.names, arguments.queries)
-    authority = start_authority(work)
-    rows = {}
+    folder = arguments.keep or tempfile.mkdtemp(prefix="peers-")
+    os.makedirs(folder, exist_ok=True)
+    rows, failed = {}, False
+    bench = Bench(arguments, os.path.abspath(folder))
     try:
-        for kind in SERVERS:
-            server = kind(work)
-            wanted = not arguments.servers or any(server.name.startswith(name) for name in arguments.servers)
-            if not wanted:
+        for server in SERVERS[1:]:
+            if not server.name.lower().startswith(tuple(arguments.servers)):
                 continue
-            if not server.installed():
-                print(f"{server.name}: not installed, left out", file=sys.stderr)
+            if not server.path_of_program():
+                say(f"{server.name}: {server.program} is not installed, left out")
                 continue
             try:
-                rows[server.name] = bench(server, work, arguments)
-                print(f"{server.name}: {rows[server.name]}", file=sys.stderr)
-            except (RuntimeError, subprocess.CalledProcessError) as error:
-                print(f"{server.name}: {error}", file=sys.stderr)
+                rows[server.name] = bench.measure(server)
+                say(f"{server.name}: {json.dumps(rows[server.name])}")
+            except (Failed, OSError, subprocess.SubprocessError) as error:
+                failed = True
+                say(f"{server.name}: {error}")
     finally:
-        authority.terminate()
-        authority.wait()
+        bench.close()
         if not arguments.keep:
-            shutil.rmtree(folder, ignore_errors=True)
-    print(table(rows, arguments.kinds))
+            shutil.rmtree(folder)
+    if arguments.json:
+        with open(arguments.json, "w", encoding="ascii") as file:
+            json.dump(rows, file, indent=1)
+    print(table.of(rows))
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,112 @@
+"""Processes on this machine: where they run, what CPU time and memory they take, and a network of their own.
+
+Linux only. A figure of a process takes in its children, since some servers work in several.
+"""
+
+import contextlib
+import fcntl
+import os
+import resource
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+CORES = sorted(os.sched_getaffinity(0))
+# The server under test has one core for itself; load and name servers share the others.
+SERVER_CORE, OTHER_CORES = {CORES[0]}, set(CORES[1:]) or {CORES[0]}
+PAGE = os.sysconf("SC_PAGE_SIZE")
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def enter_private_network():
+    """Starts this program again in a network namespace of its own, where every port is free and nobody else talks.
+
+    Goes on without one where the kernel does not allow that; what needs port 53 then needs rights to it.
+    """
+    if os.environ.get("PEERS_NETWORK") == "private":
+        set_up_loopback()
+        return
+    for options in (["--net"], ["--user", "--map-root-user", "--net"]):
+        with contextlib.suppress(OSError):
+            if subprocess.run(["unshare", *options, "true"], stderr=subprocess.DEVNULL).returncode == 0:
+                os.environ["PEERS_NETWORK"] = "private"
+                os.execvp("unshare", ["unshare", *options, sys.executable, *sys.argv])
+    print("no network namespace to be had; ports of this machine are used", file=sys.stderr)
+
+
+def set_up_loopback():
+    """`ip link set lo up`, without iproute2 (netdevice(7))."""
+    SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = fcntl.ioctl(any_socket, SIOCGIFFLAGS, struct.pack("16sH14x", b"lo", 0))
+        flags = struct.unpack("16sH14x", request)[1] | IFF_UP
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags))
+
+
+def allow_open_files(count):
+    """Raises the limit as far as we may; returns what it is then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for limits in ((max(count, soft), max(count, hard)), (hard, hard)):
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            break
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def start(command, cores, log):
+    """Starts a server on `cores`; what it says goes to the file `log`."""
+    with open(log, "ab") as file:
+        return subprocess.Popen(command, preexec_fn=lambda: os.sched_setaffinity(0, cores), stdin=subprocess.DEVNULL,
+                                stdout=file, stderr=file, cwd=os.path.dirname(log))
+
+
+def stop(process, patience=10):
+    process.terminate()
+    try:
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def installed(program):
+    # Servers live in sbin, which is not in everybody's PATH.
+    return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin")
+
+
+def family(pid):
+    """The process and its descendants."""
+    pids = [pid]
+    for known in pids:
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{known}/task"):
+                with open(f"/proc/{known}/task/{thread}/children", encoding="ascii") as file:
+                    pids.extend(int(child) for child in file.read().split())
+    return pids
+
+
+def cpu_seconds(pid):
+    """User and system time, to the nanosecond for those that run and to the tick for children that have ended."""
+    total = 0.0
+    for member in family(pid):
+        with contextlib.suppress(OSError):
+            # The CPU clock of another process (clock_getcpuclockid(3), as Linux numbers it).
+            total += time.clock_gettime(~member << 3 | 2)
+            with open(f"/proc/{member}/stat", encoding="ascii") as file:
+                fields = file.read().rsplit(")", 1)[1].split()
+            total += (int(fields[13]) + int(fields[14])) / TICK
+    return total
+
+
+def memory_mb(pid):
+    """Resident memory; pages of mapped files count, since they must be there for answers to be quick."""
+    pages = 0
+    for member in family(pid):
+        with contextlib.suppress(OSError, IndexError):
+            with open(f"/proc/{member}/statm", encoding="ascii") as file:
+                pages += int(file.read().split()[1])
+    return pages * PAGE / 2**20

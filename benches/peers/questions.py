@@ -1,0 +1,119 @@
+"""The list and the questions, all from one seed; and what a right answer to each is.
+
+Names that are not listed lie in zones of [`world`](world.py), one name a zone.
+"""
+
+import os
+import random
+import struct
+
+WORDS = """track ads cdn click metrics promo shop login secure static media news
+game bet pixel img api cloud mail web best top free my""".split()
+ENDINGS = "com com com net org ru kz info xyz top co.uk online".split()
+# Top-level domains that the world serves.
+WORLD_ENDINGS = "com net org info xyz".split()
+
+SINKHOLE = "192.0.2.53"
+ADDRESS = "198.51.100.7"
+NOERROR, NXDOMAIN = 0, 3
+KINDS = {
+    "blocked": "a listed name or one below it, picked at random",
+    "cached": "one of the popular names, by Zipf's law",
+    "mixed": "20 % blocked, 80 % cached",
+    "miss": "a fresh name in a zone that is known",
+    "cold": "a name in a zone that nobody has asked for yet",
+}
+
+
+class Questions:
+    def __init__(self, folder, seed, names, zones, cold_zones):
+        rng = random.Random(seed)
+        self.folder, self.seed, self.files = folder, seed, 0
+        self.listed = [listed_name(rng, index) for index in range(names)]
+        self.zones = [zone_name(rng, index) for index in range(zones)]
+        self.cold_zones = [zone_name(rng, zones + index) for index in range(cold_zones)]
+        self.fresh_zones = iter(self.cold_zones)
+
+    def all_known(self):
+        """Questions that fill a cache with all that will be asked again."""
+        return self.write("known", ("www." + zone for zone in self.zones))
+
+    def fresh(self, kind, count):
+        """A file of questions that were not asked before: the same ones again would flatter caches of answers."""
+        self.files += 1
+        rng = random.Random(f"{self.seed}/{kind}/{self.files}")
+
+        def blocked():
+            return rng.choice(("", "www.")) + rng.choice(self.listed)
+
+        def cached():
+            # Zipf's law, near enough: the rank is exponential in a uniform number.
+            return "www." + self.zones[int(len(self.zones) ** rng.random()) - 1]
+
+        def mixed():
+            return blocked() if rng.random() < 0.2 else cached()
+
+        def miss():
+            return f"{rng.getrandbits(64):x}." + rng.choice(self.zones)
+
+        def cold():
+            return "www." + next(self.fresh_zones)
+
+        pick = {"blocked": blocked, "cached": cached, "mixed": mixed, "miss": miss, "cold": cold}[kind]
+        if kind == "cold":
+            count = min(count, len(self.cold_zones) // 8)
+        return self.write(f"{kind}-{self.files}", (pick() for _ in range(count)))
+
+    def write(self, name, names):
+        path = os.path.join(self.folder, name + ".txt")
+        with open(path, "w", encoding="ascii") as file:
+            file.writelines(f"{name} A\n" for name in names)
+        return path
+
+    def restart(self):
+        """For the next server every zone is cold again."""
+        self.fresh_zones = iter(self.cold_zones)
+
+
+def listed_name(rng, index):
+    """A name of the shape that public lists have; `index` makes it the only one."""
+    host = rng.choice(WORDS) + "." if rng.random() < 1 / 3 else ""
+    return f"{host}{rng.choice(WORDS)}-{rng.choice(WORDS)}{index:x}.{rng.choice(ENDINGS)}"
+
+
+def zone_name(rng, index):
+    return f"{rng.choice(WORDS)}{rng.choice(WORDS)}-{index:x}.{rng.choice(WORLD_ENDINGS)}"
+
+
+def to_wire(name):
+    return b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+
+
+def query(name, number):
+    """A question for an IPv4 address, recursion desired."""
+    return struct.pack(">HHHHHH", number, 0x0100, 1, 0, 0, 0) + to_wire(name) + b"\0\x01\0\x01"
+
+
+def meaning(reply):
+    """What a reply to `query` says: "blocked", "passed" or "failed"."""
+    if reply is None or len(reply) < 12:
+        return "failed"
+    rcode, answers = reply[3] & 15, struct.unpack(">H", reply[6:8])[0]
+    if rcode == NXDOMAIN:
+        return "blocked"
+    addresses = list(addresses_of(reply)) if rcode == NOERROR and answers else []
+    if addresses == [ADDRESS]:
+        return "passed"
+    return "blocked" if addresses in ([SINKHOLE], ["0.0.0.0"]) else "failed"
+
+
+def addresses_of(reply):
+    """The data of A records in the answer section; nothing more is understood, nor sent by servers under test."""
+    at = reply.index(b"\0", 12) + 5
+    for _ in range(struct.unpack(">H", reply[6:8])[0]):
+        at = at + 2 if reply[at] >= 192 else reply.index(b"\0", at) + 1
+        kind, _, _, length = struct.unpack(">HHIH", reply[at : at + 10])
+        at += 10
+        if kind == 1:
+            yield ".".join(str(octet) for octet in reply[at : at + 4])
+        at += length
