@@ -52,8 +52,9 @@ impl Header {
     pub fn to_bytes(self) -> [u8; HEADER_LEN] {
         let [qd, an, ns, ar] = self.counts;
         let mut octets = [0; HEADER_LEN];
-        for (place, word) in octets.chunks_exact_mut(2).zip([self.id, self.flags, qd, an, ns, ar]) {
-            place.copy_from_slice(&word.to_be_bytes());
+        let places = octets.as_chunks_mut::<2>().0;
+        for (place, word) in places.iter_mut().zip([self.id, self.flags, qd, an, ns, ar]) {
+            *place = word.to_be_bytes();
         }
         octets
     }
@@ -94,42 +95,54 @@ pub fn read_name_into<'b>(
     at: usize,
     buffer: &'b mut [u8; MAX_NAME_LEN],
 ) -> Result<(&'b Name, usize), Malformed> {
-    let mut at = at;
+    // The labels from `begun` to `at` have been seen and not copied: those that stand together are copied together.
+    let (mut begun, mut at) = (at, at);
     let mut next = None;
-    // Each pointer must go before the place where the labels it ends began.
-    let mut limit = at;
     let mut len = 0;
     loop {
         let octet = *message.get(at).ok_or(Malformed)?;
         match octet {
+            1..=63 if at - begun < MAX_NAME_LEN => at += 1 + usize::from(octet),
             0 => {
-                *buffer.get_mut(len).ok_or(Malformed)? = 0;
-                return Ok((Name::from_checked(&buffer[..=len]), next.unwrap_or(at + 1)));
-            }
-            1..=63 => {
-                let end = at + 1 + usize::from(octet);
-                let label = message.get(at + 1..end).ok_or(Malformed)?;
-                let place = buffer.get_mut(len..len + 1 + label.len()).ok_or(Malformed)?;
-                place[0] = octet;
-                for (to, from) in place[1..].iter_mut().zip(label) {
-                    *to = from.to_ascii_lowercase();
-                }
-                len += place.len();
-                at = end;
+                copy_labels(&message[begun..=at], buffer, &mut len)?;
+                to_lower_case(buffer, len);
+                return Ok((Name::from_checked(&buffer[..len]), next.unwrap_or(at + 1)));
             }
             0xc0.. => {
                 let low = *message.get(at + 1).ok_or(Malformed)?;
                 let target = usize::from(octet & 0x3f) << 8 | usize::from(low);
-                if target >= limit || target < HEADER_LEN {
+                // Each pointer must go before the place where the labels it ends began.
+                if target >= begun || target < HEADER_LEN {
                     return Err(Malformed);
                 }
+                copy_labels(&message[begun..at], buffer, &mut len)?;
                 next.get_or_insert(at + 2);
-                limit = target;
-                at = target;
+                (begun, at) = (target, target);
             }
             _ => return Err(Malformed),
         }
     }
+}
+
+#[inline]
+fn copy_labels(labels: &[u8], buffer: &mut [u8; MAX_NAME_LEN], len: &mut usize) -> Result<(), Malformed> {
+    let end = *len + labels.len();
+    buffer.get_mut(*len..end).ok_or(Malformed)?.copy_from_slice(labels);
+    *len = end;
+    Ok(())
+}
+
+/// Lowers the case of a name of `len` octets. Length octets are at most 63, below every letter, so they stay.
+///
+/// Works on whole sixteens, also behind the end of the name: those the compiler takes at a time.
+#[inline]
+fn to_lower_case(buffer: &mut [u8; MAX_NAME_LEN], len: usize) {
+    let (sixteens, rest) = buffer.as_chunks_mut::<16>();
+    let wanted = len.div_ceil(16);
+    if wanted > sixteens.len() {
+        rest.make_ascii_lowercase();
+    }
+    sixteens.iter_mut().take(wanted).for_each(|sixteen| sixteen.make_ascii_lowercase());
 }
 
 /// Where the field behind the name at `at` begins; looks at no pointer's target.

@@ -9,7 +9,7 @@ use crate::query::{Rcode, RecordType};
 use crate::recursor::message::{self, RrSet};
 use crate::wire::{Header, Malformed};
 
-use super::{Asked, Errors, MAX_TEXT, Settings, Writer, Written};
+use super::{Asked, Errors, Settings, Writer, Written};
 
 /// What becomes of a query that a rule blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,8 +66,7 @@ pub fn blocked(
             }
         }
     }
-    let mut text = [0; MAX_TEXT];
-    Form::Written(writer.finish(Errors::of_hit(hit, &mut text)))
+    Form::Written(writer.finish(Errors::of_hit(hit)))
 }
 
 /// The name that an alias leads to; `*.garden.example` stands for the query name below `garden.example`, as in RPZ.
@@ -109,6 +108,5 @@ pub fn redirected(
     let mut writer = Writer::new(settings, asked, entry.rcode(), reply);
     writer.header.counts = Header::read(&octets)?.counts;
     writer.reply.extend_from_slice(octets.get(writer.reply.len()..).ok_or(Malformed)?);
-    let mut text = [0; MAX_TEXT];
-    Ok(writer.finish(Errors::of_hit(hit, &mut text)))
+    Ok(writer.finish(Errors::of_hit(hit)))
 }

@@ -91,16 +91,21 @@ impl<'q> Asked<'q> {
     }
 }
 
-/// The longest EXTRA-TEXT that a rule gives.
-const MAX_TEXT: usize = 400;
-
 /// Extended DNS Errors on their way into a reply.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Errors<'e> {
     /// Those of an answer, written as EDNS options.
     kept: &'e [u8],
     /// One more.
-    one: Option<(u16, &'e str)>,
+    one: Option<(u16, Text<'e>)>,
+}
+
+/// The EXTRA-TEXT of an Extended DNS Error.
+#[derive(Debug, Clone, Copy)]
+enum Text<'e> {
+    Plain(&'static str),
+    /// What a rule says.
+    OfHit(&'e Hit<'e>),
 }
 
 impl<'e> Errors<'e> {
@@ -108,18 +113,18 @@ impl<'e> Errors<'e> {
     pub const NONE: Self = Self { kept: &[], one: None };
 
     /// One, with a text or an empty one.
-    pub fn one(code: u16, text: &'e str) -> Self {
-        Self { kept: &[], one: Some((code, text)) }
+    pub fn one(code: u16, text: &'static str) -> Self {
+        Self { kept: &[], one: Some((code, Text::Plain(text))) }
     }
 
     /// Those that an answer was kept with, and one that says how it was come by.
     pub fn kept(entry: &'e Entry, and: Option<u16>) -> Self {
-        Self { kept: entry.errors(), one: and.map(|code| (code, "")) }
+        Self { kept: entry.errors(), one: and.map(|code| (code, Text::Plain(""))) }
     }
 
     /// The reason that a rule gives, with its text.
-    fn of_hit(hit: &Hit<'_>, text: &'e mut [u8; MAX_TEXT]) -> Self {
-        hit.reason.code().map_or(Self::NONE, |code| Self::one(code, hit.ede_text(text)))
+    fn of_hit(hit: &'e Hit<'e>) -> Self {
+        Self { kept: &[], one: hit.reason.code().map(|code| (code, Text::OfHit(hit))) }
     }
 
     /// The code of the first.
@@ -132,14 +137,20 @@ impl<'e> Errors<'e> {
     fn write(self, reply: &mut Vec<u8>) {
         reply.extend_from_slice(self.kept);
         if let Some((code, text)) = self.one {
-            write_words(reply, &[option::EXTENDED_ERROR, 2 + text.len() as u16, code]);
-            reply.extend_from_slice(text.as_bytes());
+            reply.extend_from_slice(words([option::EXTENDED_ERROR, 0, code]).as_flattened());
+            let begin = reply.len();
+            match text {
+                Text::Plain(text) => reply.extend_from_slice(text.as_bytes()),
+                Text::OfHit(hit) => hit.write_text(reply),
+            }
+            let len = (2 + reply.len() - begin) as u16;
+            reply[begin - 4..begin - 2].copy_from_slice(&len.to_be_bytes());
         }
     }
 
     /// The first without its text: what is left when room is short.
     fn brief(self) -> Self {
-        Self { kept: &[], one: self.code().map(|code| (code, "")) }
+        Self { kept: &[], one: self.code().map(|code| (code, Text::Plain(""))) }
     }
 }
 
@@ -163,7 +174,7 @@ pub struct Written {
 }
 
 /// The owner name of most records: a pointer to the name in the question.
-const QUESTION_NAME: [u8; 2] = [0xc0, HEADER_LEN as u8];
+const QUESTION_NAME: u16 = 0xc000 | HEADER_LEN as u16;
 
 impl<'a> Writer<'a> {
     /// Begins with the question. What `reply` holds is thrown away.
@@ -205,18 +216,18 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Appends a record of class IN; records must come section by section.
-    fn record(&mut self, section: Section, owner: &[u8], rtype: RecordType, ttl: u32, data: &[&[u8]]) {
-        self.reply.extend_from_slice(owner);
-        write_words(self.reply, &[rtype.0, Class::IN.0, (ttl >> 16) as u16, ttl as u16]);
-        write_words(self.reply, &[data.iter().map(|part| part.len()).sum::<usize>() as u16]);
-        data.iter().for_each(|part| self.reply.extend_from_slice(part));
+    /// Appends a record of the name in the question and of class IN; records must come section by section.
+    fn record(&mut self, section: Section, rtype: RecordType, ttl: u32, data: &[u8]) {
+        let [high, low] = [(ttl >> 16) as u16, ttl as u16];
+        let head = words([QUESTION_NAME, rtype.0, Class::IN.0, high, low, data.len() as u16]);
+        self.reply.extend_from_slice(head.as_flattened());
+        self.reply.extend_from_slice(data);
         self.header.counts[1 + section as usize] += 1;
     }
 
     /// Appends a record of the name in the question to the answer section.
     fn answer(&mut self, rtype: RecordType, ttl: u32, data: &[u8]) {
-        self.record(Section::Answer, &QUESTION_NAME, rtype, ttl, &[data]);
+        self.record(Section::Answer, rtype, ttl, data);
     }
 
     /// Whether there is no record so far.
@@ -227,9 +238,12 @@ impl<'a> Writer<'a> {
     /// Says that the name or the type does not exist, for how long (RFC 2308, section 3). The name itself plays the
     /// zone, since which zone it is in is not known.
     fn denial(&mut self, ttl: u32) {
+        const NAMES: [u8; 18] = *b"\xc0\x0c\x06nobody\x07invalid\0";
+        let mut data = [0; NAMES.len() + 20];
+        data[..NAMES.len()].copy_from_slice(&NAMES);
         let numbers = [1, 3600, 1200, 604_800, ttl].map(u32::to_be_bytes);
-        let data: &[&[u8]] = &[&QUESTION_NAME, b"\x06nobody\x07invalid\0", numbers.as_flattened()];
-        self.record(Section::Authority, &QUESTION_NAME, RecordType::SOA, ttl, data);
+        data[NAMES.len()..].copy_from_slice(numbers.as_flattened());
+        self.record(Section::Authority, RecordType::SOA, ttl, &data);
     }
 
     /// Ends the reply: OPT for those who speak EDNS, and TC in place of what does not fit.
@@ -260,27 +274,30 @@ impl<'a> Writer<'a> {
         let Some(edns) = self.asked.edns else { return };
         let reply = &mut *self.reply;
         let flags = if edns.dnssec_ok { Edns::DO as u16 } else { 0 };
-        reply.push(0);
-        write_words(reply, &[RecordType::OPT.0, self.settings.payload, self.upper_rcode << 8, flags, 0]);
+        let mut head = [0; 11];
+        let fields = words([RecordType::OPT.0, self.settings.payload, self.upper_rcode << 8, flags, 0]);
+        head[1..].copy_from_slice(fields.as_flattened());
+        reply.extend_from_slice(&head);
         let options = reply.len();
         if self.settings.extended_errors {
             errors.write(reply);
         }
         if let Some(identity) = self.settings.identity.as_deref().filter(|_| edns.nsid) {
-            write_words(reply, &[option::NSID, identity.len() as u16]);
+            reply.extend_from_slice(words([option::NSID, identity.len() as u16]).as_flattened());
             reply.extend_from_slice(identity.as_bytes());
         }
         if let Some(cookie) = self.asked.cookie {
-            write_words(reply, &[option::COOKIE, cookie.octets.len() as u16]);
+            reply.extend_from_slice(words([option::COOKIE, cookie.octets.len() as u16]).as_flattened());
             reply.extend_from_slice(&cookie.octets);
         }
         if edns.keepalive && matches!(self.asked.transport, Transport::Tcp | Transport::Tls) {
             let tenths = self.settings.keepalive.as_millis() / 100;
-            write_words(reply, &[option::KEEPALIVE, 2, tenths.try_into().unwrap_or(u16::MAX)]);
+            let tenths = tenths.try_into().unwrap_or(u16::MAX);
+            reply.extend_from_slice(words([option::KEEPALIVE, 2, tenths]).as_flattened());
         }
         if edns.padding && self.asked.transport.is_encrypted() {
             let len = (reply.len() + 4).next_multiple_of(PADDED_BLOCK) - reply.len() - 4;
-            write_words(reply, &[option::PADDING, len as u16]);
+            reply.extend_from_slice(words([option::PADDING, len as u16]).as_flattened());
             reply.resize(reply.len() + len, 0);
         }
         let len = (reply.len() - options) as u16;
@@ -291,8 +308,9 @@ impl<'a> Writer<'a> {
 /// The block that encrypted replies are padded to (RFC 8467, section 4.1).
 const PADDED_BLOCK: usize = 468;
 
-fn write_words(reply: &mut Vec<u8>, words: &[u16]) {
-    words.iter().for_each(|word| reply.extend_from_slice(&word.to_be_bytes()));
+/// The octets of `words` as they stand in a message.
+fn words<const N: usize>(words: [u16; N]) -> [[u8; 2]; N] {
+    words.map(u16::to_be_bytes)
 }
 
 /// A reply without records.
@@ -312,8 +330,10 @@ pub fn chaos(settings: &Settings, asked: Asked<'_>, request: &Request<'_>, reply
     };
     let text = &text.as_bytes()[..text.floor_char_boundary(255)];
     let mut writer = Writer::new(settings, asked, Rcode::NOERROR, reply);
-    writer.record(Section::Answer, &QUESTION_NAME, RecordType::TXT, 0, &[&[text.len() as u8], text]);
-    let class = HEADER_LEN + asked.question.len() + QUESTION_NAME.len() + 2;
+    let data = [&[text.len() as u8], text].concat();
+    writer.answer(RecordType::TXT, 0, &data);
+    // Behind the record's name and type.
+    let class = HEADER_LEN + asked.question.len() + 4;
     writer.reply[class..class + 2].copy_from_slice(&Class::CH.0.to_be_bytes());
     writer.finish(Errors::NONE)
 }
@@ -321,6 +341,6 @@ pub fn chaos(settings: &Settings, asked: Asked<'_>, request: &Request<'_>, reply
 /// The reply to a question for every type, when nobody shall be asked (RFC 8482, section 4.2).
 pub fn minimal_any(settings: &Settings, asked: Asked<'_>, reply: &mut Vec<u8>) -> Written {
     let mut writer = Writer::new(settings, asked, Rcode::NOERROR, reply);
-    writer.record(Section::Answer, &QUESTION_NAME, RecordType::HINFO, 3789, &[b"\x07RFC8482\0"]);
+    writer.answer(RecordType::HINFO, 3789, b"\x07RFC8482\0");
     writer.finish(Errors::NONE)
 }

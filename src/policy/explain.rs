@@ -153,9 +153,6 @@ impl fmt::Display for Match {
     }
 }
 
-/// Room for the text of an explanation: as much as an EXTRA-TEXT may well have.
-const TEXT_LEN: usize = 1024;
-
 impl Policy {
     /// All that is known about `name`, and what follows from it.
     pub fn explain(&self, name: &Name, qtype: RecordType, client: IpAddr, now: Now) -> Explanation {
@@ -262,8 +259,11 @@ impl Policy {
         why: String,
     ) -> Match {
         let list = hit.list.map(|list| &self.lists()[list.index()]);
-        let mut buffer = [0; TEXT_LEN];
+        let mut text = Vec::new();
         let blocks = hit.action.to_action() != crate::rule::Action::Allow;
+        if blocks {
+            hit.write_text(&mut text);
+        }
         Match {
             list: list.map(|list| list.name.clone()),
             priority: list.map(|list| list.priority),
@@ -276,7 +276,7 @@ impl Policy {
             why,
             ttl: hit.ttl,
             ede: hit.reason.code().filter(|_| blocks),
-            ede_text: if blocks { hit.ede_text(&mut buffer).to_owned() } else { String::new() },
+            ede_text: String::from_utf8(text).expect("only whole characters are written"),
             dossier: hit.dossier(),
         }
     }

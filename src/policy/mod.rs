@@ -27,10 +27,10 @@ use crate::clock::Now;
 use crate::name::{DomainName, Name};
 use crate::query::RecordType;
 use crate::rule::{BlockReason, Dossier, ListId, Scope};
-use crate::snapshot::{DossierText, ListEntry, RuleRef, RuleSet, Snapshot};
+use crate::snapshot::{DossierRef, DossierText, ListEntry, RuleRef, RuleSet, Snapshot};
 use names::NameMap;
 use precedence::{Filed, Ranking, Strength};
-use template::{Place, Text};
+use template::{MAX_TEXT, Place, Text};
 
 pub use crate::rule::Trigger;
 pub use crate::snapshot::ActionRef;
@@ -62,6 +62,8 @@ impl Default for Settings {
 pub struct Policy {
     snapshot: Option<Arc<Snapshot>>,
     ranking: Arc<Ranking>,
+    /// What each list says about entries without a dossier: written once, since most have none.
+    texts: Arc<[Vec<u8>]>,
     settings: Arc<Settings>,
     protected: Arc<NameMap<()>>,
     overrides: Arc<OverrideSet>,
@@ -111,56 +113,57 @@ pub struct Hit<'p> {
 /// Where a [`Hit`] comes from.
 #[derive(Debug, Clone, Copy)]
 enum Origin<'p> {
-    Rule(RuleRef<'p>, &'p ListEntry),
+    /// With what the list says about entries without a dossier.
+    Rule {
+        rule: RuleRef<'p>,
+        list: &'p ListEntry,
+        text: &'p [u8],
+    },
     Override(&'p Override),
 }
 
-impl<'p> Hit<'p> {
-    /// The EXTRA-TEXT of the answer, as much of it as fits into `buffer`; empty when there is none.
+impl Hit<'_> {
+    /// Appends the EXTRA-TEXT of the answer to `octets`, or nothing when there is none.
     ///
     /// The entry's own text goes before the list's template. Without either it is what the dossier says about reason,
     /// authority and order, or else the list's name. An override gives its reason.
-    pub fn ede_text<'b>(&self, buffer: &'b mut [u8]) -> &'b str {
-        let mut text = Text::new(buffer);
+    pub fn write_text(&self, octets: &mut Vec<u8>) {
         match self.origin {
-            Origin::Override(entry) => text.push(&entry.reason),
-            Origin::Rule(rule, list) => {
-                let dossier = rule.dossier();
-                let field = |place| match place {
-                    Place::Dossier(field) => dossier.and_then(|dossier| dossier.text(field)),
-                    Place::List => Some(&*list.name),
-                };
-                let own = dossier.and_then(|dossier| dossier.text(DossierText::EdeText));
-                match own.or(list.ede_text.as_deref()) {
-                    Some(template) => template::fill(template, &mut text, field),
-                    None => fill_by_default(&mut text, field),
-                }
-            }
+            Origin::Override(entry) => Text::new(octets, MAX_TEXT).push(&entry.reason),
+            Origin::Rule { rule, list, text } => match rule.dossier() {
+                Some(dossier) => write_list_text(list, Some(dossier), octets),
+                None => octets.extend_from_slice(text),
+            },
         }
-        text.finish()
     }
 
     /// What is on file about the entry.
     pub fn dossier(&self) -> Option<Dossier> {
         match self.origin {
-            Origin::Rule(rule, _) => rule.dossier().map(|dossier| dossier.to_dossier()),
+            Origin::Rule { rule, .. } => rule.dossier().map(|dossier| dossier.to_dossier()),
             Origin::Override(_) => None,
         }
     }
 }
 
-/// Reason, authority and order, or else the list's name.
-fn fill_by_default<'p>(text: &mut Text<'_>, field: impl Fn(Place) -> Option<&'p str>) {
-    for place in [DossierText::Reason, DossierText::Authority, DossierText::OrderId] {
-        if let Some(piece) = field(Place::Dossier(place)) {
-            if !text.is_empty() {
-                text.push("; ");
-            }
-            text.push(piece);
+/// Appends the text that `list` gives for an entry with this dossier.
+fn write_list_text(list: &ListEntry, dossier: Option<DossierRef<'_>>, octets: &mut Vec<u8>) {
+    let mut text = Text::new(octets, MAX_TEXT);
+    let on_file = |field| dossier.and_then(|dossier| dossier.text(field));
+    if let Some(template) = on_file(DossierText::EdeText).or(list.ede_text.as_deref()) {
+        return template::fill(template, &mut text, |place| match place {
+            Place::Dossier(field) => on_file(field),
+            Place::List => Some(&list.name),
+        });
+    }
+    for piece in [DossierText::Reason, DossierText::Authority, DossierText::OrderId].into_iter().filter_map(on_file) {
+        if !text.is_empty() {
+            text.push("; ");
         }
+        text.push(piece);
     }
     if text.is_empty() {
-        text.push(field(Place::List).unwrap_or(""));
+        text.push(&list.name);
     }
 }
 
@@ -197,7 +200,13 @@ impl Policy {
     /// The policy of `snapshot`, or one that lists do not take part in.
     pub fn new(settings: Settings, snapshot: Option<Arc<Snapshot>>, overrides: OverrideSet) -> Self {
         let lists = snapshot.as_ref().map_or(&[][..], |snapshot| &snapshot.inventory().lists);
+        let text = |list| {
+            let mut text = Vec::new();
+            write_list_text(list, None, &mut text);
+            text
+        };
         Self {
+            texts: lists.iter().map(text).collect(),
             ranking: Arc::new(Ranking::new(lists)),
             protected: Arc::new(settings.protected.iter().map(|name| (name.clone(), ())).collect()),
             settings: Arc::new(settings),
@@ -303,17 +312,18 @@ impl Policy {
     }
 
     /// Shows `see` those of `rules` that cover what is asked.
+    #[inline]
     fn weigh<'p>(&self, asked: &Asked<'_>, filed: Filed, rules: RuleSet<'p>, see: &mut impl FnMut(Candidate<'p>)) {
         let &Asked { name, qtype, trigger, now } = asked;
         // Whether the rules are filed under the very name, when they are filed under a name.
-        let whole = match (filed, name) {
+        let whole = || match (filed, name) {
             (Filed::Name { labels }, Some(name)) => Some(name.label_count() == labels),
             _ => None,
         };
         for rule in rules.iter() {
             let covers = match rule.scope() {
-                Scope::Exact => whole != Some(false),
-                Scope::Below => whole != Some(true),
+                Scope::Exact => whole() != Some(false),
+                Scope::Below => whole() != Some(true),
                 Scope::Subdomains => true,
             };
             if !covers {
@@ -370,7 +380,7 @@ impl Policy {
             action: rule.action(),
             reason: rule.reason(),
             ttl: clipped(list.ttl.unwrap_or(self.settings.block_ttl), rule.expires_at(), now),
-            origin: Origin::Rule(rule, list),
+            origin: Origin::Rule { rule, list, text: &self.texts[rule.list().index()] },
         }
     }
 }
@@ -418,6 +428,9 @@ impl<'p> Court<'p> {
 
     /// The shadow lists that would have blocked, in the order of the configuration.
     fn shadow(&self) -> SmallVec<[ListId; 2]> {
+        if self.shadow.is_empty() {
+            return SmallVec::new();
+        }
         let mut lists: SmallVec<[ListId; 2]> =
             self.shadow.iter().filter(|(_, _, is_allow)| !is_allow).map(|(list, ..)| *list).collect();
         lists.sort_unstable();

@@ -103,41 +103,42 @@ pub(super) fn fill<'p>(template: &str, text: &mut Text<'_>, field: impl Fn(Place
     }
 }
 
-/// Text that grows in a caller's buffer, and stops where that ends.
-///
-/// Control characters become spaces: the text is shown on terminals and in browsers of people who did not write it.
+/// The longest EXTRA-TEXT that is given, in octets: it shares a datagram with the answer.
+pub(crate) const MAX_TEXT: usize = 400;
+
+/// A text that grows piece by piece behind what is there already, up to its limit.
 #[derive(Debug)]
 pub(super) struct Text<'b> {
-    buffer: &'b mut [u8],
-    len: usize,
-    full: bool,
+    octets: &'b mut Vec<u8>,
+    begin: usize,
+    end: usize,
 }
 
 impl<'b> Text<'b> {
-    pub(super) fn new(buffer: &'b mut [u8]) -> Self {
-        Self { buffer, len: 0, full: false }
+    /// An empty text behind `octets` that may take `room` more.
+    pub(super) fn new(octets: &'b mut Vec<u8>, room: usize) -> Self {
+        Self { begin: octets.len(), end: octets.len() + room, octets }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
+        self.octets.len() == self.begin
     }
 
-    /// Adds as many whole characters as there is room for; none once something did not fit.
+    /// Appends `piece` up to the last whole character that fits; nothing follows what did not fit. Control characters
+    /// become spaces: the text is shown on terminals and in browsers of people who did not write it.
     pub(super) fn push(&mut self, piece: &str) {
+        let is_plain = piece.bytes().all(|octet| matches!(octet, b' '..=b'~'));
+        if is_plain && self.octets.len() + piece.len() <= self.end {
+            return self.octets.extend_from_slice(piece.as_bytes());
+        }
         for character in piece.chars() {
             let character = if character.is_control() { ' ' } else { character };
-            let end = self.len + character.len_utf8();
-            if self.full || end > self.buffer.len() {
-                self.full = true;
+            if self.octets.len() + character.len_utf8() > self.end {
+                self.end = self.octets.len();
                 return;
             }
-            character.encode_utf8(&mut self.buffer[self.len..end]);
-            self.len = end;
+            self.octets.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
         }
-    }
-
-    pub(super) fn finish(self) -> &'b str {
-        std::str::from_utf8(&self.buffer[..self.len]).expect("only whole characters were written")
     }
 }
 
@@ -148,15 +149,16 @@ mod tests {
     use super::*;
 
     fn filled(template: &str, room: usize) -> String {
-        let mut buffer = vec![0; room];
-        let mut text = Text::new(&mut buffer);
+        let mut octets = b"in front: ".to_vec();
+        let before = octets.len();
+        let mut text = Text::new(&mut octets, room);
         fill(template, &mut text, |place| match place {
             Place::List => Some("kz"),
             Place::Dossier(DossierText::OrderId) => Some("№ 42"),
             Place::Dossier(DossierText::Reason) => Some("line\r\nbreak\u{1b}[31m"),
             Place::Dossier(_) => None,
         });
-        text.finish().to_owned()
+        String::from_utf8(octets.split_off(before)).unwrap()
     }
 
     #[test]
