@@ -118,13 +118,23 @@ pub struct Pending {
     cookie: Option<Cookie>,
     /// What the world is to be asked.
     subject: Question,
-    /// A rule redirects the name in the question.
-    is_redirected: bool,
-    /// A rule lets the name in the question pass, and with it all of its answer.
-    is_allowed: bool,
+    ruling: Ruling,
     in_force: Arc<InForce>,
     now: Now,
     outcome: Outcome,
+}
+
+/// What the rules about the question have said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ruling {
+    /// Nothing.
+    Open,
+    /// It passes, and with it all of its answer.
+    Allowed,
+    /// It is redirected.
+    Redirected,
+    /// Something, unless a rule about the answer says otherwise.
+    AwaitsAnswer,
 }
 
 /// What happened to a query. Nothing in it names the client or what was asked.
@@ -262,7 +272,7 @@ struct Query<'q> {
     client: Client,
     dnssec_ok: bool,
     checking_disabled: bool,
-    is_allowed: bool,
+    ruling: Ruling,
     in_force: &'q Arc<InForce>,
     now: Now,
 }
@@ -274,6 +284,16 @@ struct Served {
     lifetime: Lifetime,
     /// The Extended DNS Error that says so, behind those of the answer.
     error: Option<u16>,
+}
+
+/// What has become of a query that a rule may speak about.
+enum Course<'q> {
+    /// It goes on: none does, or it lets the query pass.
+    Open,
+    /// It is done with.
+    Done,
+    /// The rule sends the client to this name, and the world must be asked about that.
+    Redirected(Hit<'q>, DomainName),
 }
 
 /// Why there is nothing to send.
@@ -324,7 +344,7 @@ impl Pipeline {
             client,
             dnssec_ok: asked.edns.is_some_and(|edns| edns.dnssec_ok),
             checking_disabled: self.settings.validating && asked.header.has(Header::CD),
-            is_allowed: false,
+            ruling: Ruling::Open,
             in_force: &in_force,
             now,
         };
@@ -332,24 +352,28 @@ impl Pipeline {
         outcome.note(judgement.protected, &judgement.shadow);
         match judgement.verdict {
             Verdict::Pass => {}
+            _ if judgement.awaits_answer => query.ruling = Ruling::AwaitsAnswer,
             Verdict::Allow(hit) => {
                 outcome.hit = Some(Match::of(&hit));
-                query.is_allowed = true;
+                query.ruling = Ruling::Allowed;
             }
-            Verdict::Block(hit) => match self.block(&query, &hit, &mut outcome, reply) {
-                Form::Written(_) | Form::Silence => return Step::Done(outcome),
-                Form::Alias(_) => return Step::Ask(Box::new(Pending::new(&query, true, outcome))),
-                Form::Pass => {}
+            Verdict::Block(hit) => match self.rule(&query, hit, &mut outcome, reply) {
+                Course::Done => return Step::Done(outcome),
+                Course::Redirected(..) => {
+                    query.ruling = Ruling::Redirected;
+                    return Step::Ask(Box::new(Pending::new(&query, outcome)));
+                }
+                Course::Open => query.ruling = Ruling::Allowed,
             },
         }
 
         let settings = &self.settings;
-        if qtype == RecordType::ANY && settings.any == AnyQueries::Minimal {
+        if qtype == RecordType::ANY && settings.any == AnyQueries::Minimal && query.ruling != Ruling::AwaitsAnswer {
             return Step::Done(outcome.end(Source::Local, answer::minimal_any(&settings.answer, asked, reply)));
         }
         let recursive = asked.header.has(Header::RD);
         if !recursive && settings.non_recursive == NonRecursive::Refuse {
-            return Step::Done(outcome.end(Source::Error, self.refuse_recursion(asked, reply)));
+            return self.without_recursion(&query, outcome, reply);
         }
 
         // The cache lies below the filter: it keeps what the world said, and each hit is judged by the lists of today.
@@ -372,11 +396,11 @@ impl Pipeline {
         };
         match served {
             Some(served) => match self.deliver(&query, &served, &mut outcome, reply) {
-                None => Step::Done(outcome),
-                Some(_) => Step::Ask(Box::new(Pending::new(&query, false, outcome))),
+                Course::Redirected(..) => Step::Ask(Box::new(Pending::new(&query, outcome))),
+                Course::Done | Course::Open => Step::Done(outcome),
             },
-            None if !recursive => Step::Done(outcome.end(Source::Error, self.refuse_recursion(asked, reply))),
-            None => Step::Ask(Box::new(Pending::new(&query, false, outcome))),
+            None if !recursive => self.without_recursion(&query, outcome, reply),
+            None => Step::Ask(Box::new(Pending::new(&query, outcome))),
         }
     }
 
@@ -387,25 +411,25 @@ impl Pipeline {
         let deadline = Instant::now() + self.settings.patience.client_timeout;
         let query = pending.query();
         let mut outcome = pending.outcome.clone();
-        let policy = &pending.in_force.policy;
 
-        if pending.is_redirected {
-            let judgement = policy.judge(query.name, query.qtype, Trigger::Qname, query.client.ip(), query.now);
-            if let Verdict::Block(hit) = judgement.verdict
-                && let Form::Alias(target) = self.block(&query, &hit, &mut outcome, reply)
-            {
-                self.redirect(&query, (&hit, &target), deadline, &mut outcome, reply).await;
-                return outcome;
+        let mut course = Course::Open;
+        let mut unserved = Unserved::NoAnswer;
+        if query.ruling != Ruling::Redirected {
+            match self.obtain(&pending.subject, deadline).await {
+                Ok(served) => course = self.deliver(&query, &served, &mut outcome, reply),
+                Err(reason) => unserved = reason,
             }
         }
-        match self.obtain(&pending.subject, deadline).await {
-            Ok(served) => {
-                if let Some((hit, target)) = self.deliver(&query, &served, &mut outcome, reply) {
-                    self.redirect(&query, (&hit, &target), deadline, &mut outcome, reply).await;
-                }
+        if matches!(course, Course::Open) {
+            course = self.settle(&query, &mut outcome, reply);
+        }
+        match course {
+            Course::Open => self.give_up(query.asked, unserved, outcome, reply),
+            Course::Done => outcome,
+            Course::Redirected(hit, target) => {
+                self.redirect(&query, (&hit, &target), deadline, &mut outcome, reply).await;
                 outcome
             }
-            Err(reason) => self.give_up(query.asked, reason, outcome, reply),
         }
     }
 
@@ -513,20 +537,67 @@ impl Pipeline {
     }
 
     /// Does what a blocking rule says.
-    fn block(&self, query: &Query<'_>, hit: &Hit<'_>, outcome: &mut Outcome, reply: &mut Vec<u8>) -> Form {
-        outcome.hit = Some(Match::of(hit));
-        let form = answer::blocked(&self.settings.answer, query.asked, query.name, query.qtype, hit, reply);
-        match form {
-            Form::Written(written) => outcome.set(Source::Policy, written),
+    fn rule<'q>(&self, query: &Query<'q>, hit: Hit<'q>, outcome: &mut Outcome, reply: &mut Vec<u8>) -> Course<'q> {
+        outcome.hit = Some(Match::of(&hit));
+        match answer::blocked(&self.settings.answer, query.asked, query.name, query.qtype, &hit, reply) {
+            Form::Written(written) => {
+                outcome.set(Source::Policy, written);
+                Course::Done
+            }
             Form::Silence => {
                 reply.clear();
                 outcome.source = Source::Policy;
                 outcome.dropped = Some(DropReason::Policy);
+                Course::Done
             }
             // What has been begun is not for sending.
-            Form::Alias(_) | Form::Pass => reply.clear(),
+            Form::Alias(target) => {
+                reply.clear();
+                Course::Redirected(hit, target)
+            }
+            Form::Pass => {
+                reply.clear();
+                Course::Open
+            }
         }
-        form
+    }
+
+    /// Does what the rules about the question say, when there is no answer that could change it.
+    fn settle<'q>(&self, query: &Query<'q>, outcome: &mut Outcome, reply: &mut Vec<u8>) -> Course<'q> {
+        if !matches!(query.ruling, Ruling::Redirected | Ruling::AwaitsAnswer) {
+            return Course::Open;
+        }
+        let Query { name, qtype, client, now, in_force, .. } = *query;
+        match in_force.policy.judge(name, qtype, Trigger::Qname, client.ip(), now).verdict {
+            Verdict::Block(hit) => self.rule(query, hit, outcome, reply),
+            Verdict::Allow(hit) => {
+                outcome.hit = Some(Match::of(&hit));
+                Course::Open
+            }
+            Verdict::Pass => Course::Open,
+        }
+    }
+
+    /// Ends a query without RD that the cache has no answer for.
+    fn without_recursion(&self, query: &Query<'_>, mut outcome: Outcome, reply: &mut Vec<u8>) -> Step {
+        match self.settle(query, &mut outcome, reply) {
+            Course::Open => Step::Done(outcome.end(Source::Error, self.refuse_recursion(query.asked, reply))),
+            Course::Done => Step::Done(outcome),
+            Course::Redirected(..) => {
+                let redirected = Query { ruling: Ruling::Redirected, ..*query };
+                Step::Ask(Box::new(Pending::new(&redirected, outcome)))
+            }
+        }
+    }
+
+    /// Whether policy has to look at an answer.
+    fn is_to_be_judged(&self, query: &Query<'_>, entry: &Entry) -> bool {
+        let InForce { policy, number } = &**query.in_force;
+        match query.ruling {
+            Ruling::Allowed => false,
+            Ruling::AwaitsAnswer => true,
+            _ => (entry.leads_on() || policy.judges_answers()) && !entry.has_passed(*number, query.now),
+        }
     }
 
     /// Judges an answer and writes the reply, or says where a rule redirects the client because of the answer.
@@ -536,27 +607,34 @@ impl Pipeline {
         served: &Served,
         outcome: &mut Outcome,
         reply: &mut Vec<u8>,
-    ) -> Option<(Hit<'q>, DomainName)> {
-        let Query { in_force, now, .. } = *query;
+    ) -> Course<'q> {
+        let Query { name, qtype, client, in_force, now, .. } = *query;
         let entry = &*served.entry;
-        if entry.leads_on() && !query.is_allowed && !entry.has_passed(in_force.number, now) {
-            let question = (query.name, query.qtype);
-            let findings = filter::judge(&in_force.policy, entry.message(), question, query.client.ip(), now);
+        if self.is_to_be_judged(query, entry) {
+            let policy = &in_force.policy;
+            let name_servers: Vec<_> = match policy.judges_name_servers() {
+                true => self.world.name_servers(filter::names(name, entry.message())),
+                false => Vec::new(),
+            };
+            let answer = (entry.message(), &name_servers[..]);
+            let findings = filter::judge(policy, answer, (name, qtype), client.ip(), now);
             outcome.note(findings.protected, &findings.shadow);
-            if let Verdict::Block(hit) = findings.verdict {
-                match self.block(query, &hit, outcome, reply) {
-                    Form::Written(_) | Form::Silence => return None,
-                    Form::Alias(target) => return Some((hit, target)),
-                    Form::Pass => {}
+            match findings.verdict {
+                Verdict::Block(hit) => match self.rule(query, hit, outcome, reply) {
+                    Course::Open => {}
+                    course => return course,
+                },
+                Verdict::Allow(hit) => outcome.hit = Some(Match::of(&hit)),
+                Verdict::Pass if findings.shadow.is_empty() && !findings.protected => {
+                    entry.mark_passed(in_force.number, now);
                 }
-            } else if findings.shadow.is_empty() && !findings.protected {
-                entry.mark_passed(in_force.number, now);
+                Verdict::Pass => {}
             }
         }
         let writer = Writer::with_entry(&self.settings.answer, query.asked, entry, served.lifetime, reply);
         outcome.security = Some(entry.security());
         outcome.set(served.source, writer.finish(Errors::kept(entry, served.error)));
-        None
+        Course::Done
     }
 
     /// Answers with an alias of a rule's, and with what the world says about its target, which is not judged.
@@ -648,7 +726,7 @@ impl std::fmt::Debug for Pipeline {
 }
 
 impl Pending {
-    fn new(query: &Query<'_>, is_redirected: bool, outcome: Outcome) -> Self {
+    fn new(query: &Query<'_>, outcome: Outcome) -> Self {
         Self {
             client: query.client,
             header: query.asked.header,
@@ -656,8 +734,7 @@ impl Pending {
             edns: query.asked.edns,
             cookie: query.asked.cookie.copied(),
             subject: query.subject(),
-            is_redirected,
-            is_allowed: query.is_allowed,
+            ruling: query.ruling,
             in_force: query.in_force.clone(),
             now: query.now,
             outcome,
@@ -670,7 +747,7 @@ impl Pending {
     }
 
     fn query(&self) -> Query<'_> {
-        let Self { client, header, edns, subject, is_allowed, in_force, now, .. } = self;
+        let Self { client, header, edns, subject, ruling, in_force, now, .. } = self;
         Query {
             asked: Asked {
                 header: *header,
@@ -684,7 +761,7 @@ impl Pending {
             client: *client,
             dnssec_ok: subject.dnssec_ok,
             checking_disabled: subject.checking_disabled,
-            is_allowed: *is_allowed,
+            ruling: *ruling,
             in_force,
             now: *now,
         }

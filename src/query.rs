@@ -131,6 +131,15 @@ impl Question {
     }
 }
 
+/// The name servers of the zones on the way to a name, as far as they are known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NameServers {
+    /// Their names.
+    pub names: Vec<DomainName>,
+    /// Their addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
 /// How a query came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transport {

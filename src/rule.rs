@@ -4,6 +4,8 @@
 //! understood; [`compile`](crate::compile) merges rules into a snapshot and
 //! [`policy`](crate::policy) decides by them.
 
+pub mod owner;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -12,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::DomainName;
 use crate::query::RecordType;
+
+pub use owner::Owner;
 
 /// A list of the configuration, by its place there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -38,7 +42,7 @@ pub enum Scope {
 }
 
 /// What brought a name or address before the [`policy`](crate::policy).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Trigger {
     /// The name in the question.
@@ -195,9 +199,9 @@ impl TypeFilter {
 /// One entry of a list, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// The name that the entry is written for.
-    pub name: DomainName,
-    /// Which names it covers.
+    /// What the entry is written for.
+    pub owner: Owner,
+    /// Which names it covers; of no meaning for addresses.
     pub scope: Scope,
     /// What to do; `None` leaves it to the list.
     pub action: Option<Action>,
@@ -215,9 +219,9 @@ pub struct Rule {
 
 impl Rule {
     /// A plain rule that leaves everything else to its list.
-    pub fn new(name: DomainName, scope: Scope) -> Self {
+    pub fn new(owner: impl Into<Owner>, scope: Scope) -> Self {
         Self {
-            name,
+            owner: owner.into(),
             scope,
             action: None,
             important: false,

@@ -266,8 +266,8 @@ pub(super) fn diff(
             _ => changed += 1,
         }
         match as_json {
-            true => say!("{}", serde_json::json!({ "name": change.name, "change": word })),
-            false => say!("{sign} {}", change.name),
+            true => say!("{}", serde_json::json!({ "name": change.owner.to_string(), "change": word })),
+            false => say!("{sign} {}", change.owner),
         }
     });
     if !as_json {

@@ -13,8 +13,8 @@ use super::{CompileError, Freshness, ListReport, Progress, Settings, Store};
 use crate::clock::Now;
 use crate::list::syntax::Reading;
 use crate::list::{self, ListSettings, Source};
-use crate::name::MAX_KEY_LEN;
 use crate::rule::ListId;
+use crate::rule::owner::MAX_OWNER_KEY_LEN;
 
 /// Reads lists into a sorter.
 pub(super) struct Intake<'i> {
@@ -100,12 +100,12 @@ impl<'i> Intake<'i> {
         self.tried += 1;
         let mut reading = Reading::new(list);
         let mut failed = None;
-        let mut key = [0; MAX_KEY_LEN];
+        let mut key = [0; MAX_OWNER_KEY_LEN];
         let (bodies, sorter) = (&mut self.bodies, &mut self.sorter);
         let mut take = |entry| {
-            let (name, body) = bodies.number(id, attempt, entry);
+            let (owner, body) = bodies.number(id, attempt, entry);
             if failed.is_none() {
-                failed = sorter.push(name.reversed_key(&mut key), body).err();
+                failed = sorter.push(owner.key(&mut key), body).err();
             }
         };
         let (progress, total) = (&mut *self.progress, self.total);

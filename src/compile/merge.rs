@@ -11,10 +11,10 @@ use smallvec::SmallVec;
 use crate::list::syntax::{Entry, Op};
 use crate::list::{Format, ListSettings, Note, Reason};
 use crate::name::DomainName;
-use crate::rule::{Action, Dossier, ListId, Rule, Scope, TypeFilter};
+use crate::rule::{Action, Dossier, ListId, Owner, Rule, Scope, TypeFilter};
 use crate::snapshot::{CompiledRule, RuleIndex, Writer};
 
-/// An entry without its name, kept once for all names that share it.
+/// An entry without its owner, kept once for all owners that share it.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Body {
     list: ListId,
@@ -41,13 +41,13 @@ pub(super) struct Bodies {
 
 impl Bodies {
     /// Files an entry of `list`, read in `attempt`, and gives its number.
-    pub(super) fn number(&mut self, list: ListId, attempt: u32, entry: Entry) -> (DomainName, u32) {
+    pub(super) fn number(&mut self, list: ListId, attempt: u32, entry: Entry) -> (Owner, u32) {
         let Entry { rule, op, form } = entry;
-        let Rule { name, scope, action, important, shadow, types, except, dossier } = rule;
+        let Rule { owner, scope, action, important, shadow, types, except, dossier } = rule;
         let body = Body { list, attempt, op, form, scope, action, important, shadow, types, except, dossier };
         // Most entries are as the one before.
         if self.all.get(self.last as usize) == Some(&body) {
-            return (name, self.last);
+            return (owner, self.last);
         }
         let hash = self.hasher.hash_one(&body);
         let found = self.index.find(hash, |&number| self.all[number as usize] == body).copied();
@@ -57,7 +57,7 @@ impl Bodies {
             self.index.insert_unique(hash, number, |&number| self.hasher.hash_one(&self.all[number as usize]));
             number
         });
-        (name, self.last)
+        (owner, self.last)
     }
 
     /// Gives up the index, which only filing needs.

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use crate::name::MAX_KEY_LEN;
+use crate::rule::owner::MAX_OWNER_KEY_LEN;
 
 /// How many entries are sorted at once; with their keys, some 25 MB.
 const RUN_ENTRIES: usize = 1 << 19;
@@ -61,7 +61,7 @@ impl Sorter {
 
     /// Takes an entry.
     pub(super) fn push(&mut self, key: &[u8], value: u32) -> io::Result<()> {
-        debug_assert!(key.len() <= MAX_KEY_LEN);
+        debug_assert!(key.len() <= MAX_OWNER_KEY_LEN);
         if self.buffer.slots.len() >= self.run_entries || self.buffer.keys.len() + key.len() > RUN_OCTETS {
             self.spill()?;
         }
@@ -198,12 +198,12 @@ enum RunSource {
 impl Run {
     fn from_file(file: File) -> io::Result<Self> {
         let source = RunSource::File(BufReader::with_capacity(256 * 1024, file));
-        Ok(Self { source, key: Vec::with_capacity(MAX_KEY_LEN), value: 0, ended: false })
+        Ok(Self { source, key: Vec::with_capacity(MAX_OWNER_KEY_LEN), value: 0, ended: false })
     }
 
     fn from_buffer(buffer: Buffer) -> Self {
         let source = RunSource::Buffer { buffer, next: 0 };
-        Self { source, key: Vec::with_capacity(MAX_KEY_LEN), value: 0, ended: false }
+        Self { source, key: Vec::with_capacity(MAX_OWNER_KEY_LEN), value: 0, ended: false }
     }
 
     fn advance(&mut self) -> io::Result<()> {

@@ -1,39 +1,95 @@
 //! Judges an answer by the same policy as a question.
 //!
 //! A listed name can hide behind an alias that is not listed, so the names that
-//! an answer leads to are judged like the name in the question. The resolver's
-//! own questions (keys, delegations, name servers) do not come by here: nothing
-//! that lists say can break validation.
+//! an answer leads to are judged like the name in the question, and with each of
+//! them its addresses and the name servers it is from, when lists have rules
+//! about those. The resolver's own questions (keys, delegations, name servers)
+//! do not come by here: nothing that lists say can break validation.
 
 use std::net::IpAddr;
 
 use smallvec::SmallVec;
 
 use crate::clock::Now;
-use crate::name::{MAX_NAME_LEN, Name};
-use crate::policy::{Judgement, Policy, Trigger, Verdict};
-use crate::query::RecordType;
+use crate::name::{DomainName, MAX_NAME_LEN, Name};
+use crate::policy::{Finding, Judgement, Policy, Trigger, Verdict};
+use crate::query::{NameServers, RecordType};
 use crate::wire::{self, Header, RecordView, Section};
 
-/// Judges every name that `message` leads to as an answer to `name`, in order, until one is to be blocked.
+/// Judges what `message` says as an answer to `name`, one name after the other that it leads to, until a rule speaks.
 ///
-/// These are the targets of CNAME records (those that a DNAME makes are among them) and of SVCB and HTTPS records.
-/// Allocates nothing.
+/// These are the name itself, the targets of CNAME records (those that a DNAME makes are among them) and of SVCB and
+/// HTTPS records. `name_servers` are those of the name and of each target of a CNAME record, in this order, as far as
+/// they are known. Allocates nothing, unless there are rules about answers and many addresses.
 pub fn judge<'p>(
     policy: &'p Policy,
-    message: &[u8],
+    (message, name_servers): (&[u8], &[NameServers]),
     (name, qtype): (&Name, RecordType),
     client: IpAddr,
     now: Now,
 ) -> Judgement<'p> {
-    let mut findings = Judgement { verdict: Verdict::Pass, shadow: SmallVec::new(), protected: false };
-    let Ok(header) = Header::read(message) else { return findings };
-    let answers =
-        wire::records(message, header).map_while(Result::ok).take_while(|record| record.section == Section::Answer);
-    for record in answers {
-        let mut buffer = [0; MAX_NAME_LEN];
-        let Some(target) = target(message, &record, &mut buffer) else { continue };
-        let judgement = policy.judge(target, qtype, Trigger::Cname, client, now);
+    let mut hearing = Hearing { policy, question: name, qtype, client, now, findings: Judgement::default() };
+    let about_answers = policy.judges_answers();
+    let mut buffer = [0; MAX_NAME_LEN];
+    let mut reached: Option<&Name> = None;
+    let mut addresses = Addresses::new();
+    let mut name_servers = name_servers.iter();
+    for record in answers(message) {
+        if about_answers {
+            collect_addresses(message, &record, &mut addresses);
+        }
+        let mut next_buffer = [0; MAX_NAME_LEN];
+        let Some(target) = target(message, &record, &mut next_buffer) else { continue };
+        if record.rtype == RecordType::CNAME {
+            if hearing.hear(reached, &mut addresses, name_servers.next()) {
+                return hearing.findings;
+            }
+            let len = target.as_wire().len();
+            buffer[..len].copy_from_slice(target.as_wire());
+            reached = Some(Name::from_checked(&buffer[..len]));
+        } else if hearing.hear(Some(target), &mut Addresses::new(), None) {
+            return hearing.findings;
+        }
+    }
+    hearing.hear(reached, &mut addresses, name_servers.next());
+    hearing.findings
+}
+
+/// The names that an answer to `name` leads through: itself and the targets of CNAME records, in order.
+pub fn names(name: &Name, message: &[u8]) -> Vec<DomainName> {
+    let mut names = vec![name.to_owned()];
+    for record in answers(message).filter(|record| record.rtype == RecordType::CNAME) {
+        names.extend(target(message, &record, &mut [0; MAX_NAME_LEN]).map(Name::to_owned));
+    }
+    names
+}
+
+type Addresses = SmallVec<[IpAddr; 8]>;
+
+/// What has been found about an answer so far.
+struct Hearing<'p, 'q> {
+    policy: &'p Policy,
+    question: &'q Name,
+    qtype: RecordType,
+    client: IpAddr,
+    now: Now,
+    findings: Judgement<'p>,
+}
+
+impl Hearing<'_, '_> {
+    /// Judges a name that was `reached`, none being the one in the question, with what was found there; whether that
+    /// decides.
+    fn hear(&mut self, reached: Option<&Name>, addresses: &mut Addresses, name_servers: Option<&NameServers>) -> bool {
+        // Rules about the question have been heard; only those about answers can say something new about its name.
+        if reached.is_none() && !self.policy.judges_answers() {
+            return false;
+        }
+        addresses.sort_unstable();
+        let (name, trigger) = reached.map_or((self.question, Trigger::Qname), |name| (name, Trigger::Cname));
+        let finding = Finding { name, addresses, name_servers };
+        let judgement = self.policy.judge_answer(finding, self.qtype, trigger, self.client, self.now);
+        addresses.clear();
+        let findings = &mut self.findings;
         findings.protected |= judgement.protected;
         for list in judgement.shadow {
             if !findings.shadow.contains(&list) {
@@ -42,15 +98,20 @@ pub fn judge<'p>(
         }
         match judgement.verdict {
             // A protected name stays reachable by whatever way it takes.
-            Verdict::Block(_) if policy.is_protected(name) => findings.protected = true,
-            Verdict::Block(hit) => {
-                findings.verdict = Verdict::Block(hit);
-                break;
+            Verdict::Block(_) if self.policy.is_protected(self.question) => findings.protected = true,
+            Verdict::Pass => {}
+            verdict => {
+                findings.verdict = verdict;
+                return true;
             }
-            Verdict::Pass | Verdict::Allow(_) => {}
         }
+        false
     }
-    findings
+}
+
+fn answers(message: &[u8]) -> impl Iterator<Item = RecordView> {
+    let records = Header::read(message).map(|header| wire::records(message, header)).into_iter().flatten();
+    records.map_while(Result::ok).take_while(|record| record.section == Section::Answer)
 }
 
 /// The name that a record sends its reader to.
@@ -63,4 +124,38 @@ fn target<'b>(message: &[u8], record: &RecordView, buffer: &'b mut [u8; MAX_NAME
     };
     let (target, _) = wire::read_name_into(message, at, buffer).ok()?;
     (!target.is_root()).then_some(target)
+}
+
+/// Takes the address of a record, or the hints of one that has them.
+fn collect_addresses(message: &[u8], record: &RecordView, addresses: &mut Addresses) {
+    let rdata = record.data(message);
+    match record.rtype {
+        RecordType::A => take_addresses::<4>(rdata, addresses),
+        RecordType::AAAA => take_addresses::<16>(rdata, addresses),
+        RecordType::SVCB | RecordType::HTTPS => {
+            let Ok((_, parameters)) = wire::read_name_into(message, record.rdata + 2, &mut [0; MAX_NAME_LEN]) else {
+                return;
+            };
+            let mut rest = rdata.get(parameters - record.rdata..).unwrap_or_default();
+            // Key, length and value (RFC 9460, section 2.2); keys 4 and 6 are lists of addresses (section 7.3).
+            while let Some((head, more)) = rest.split_first_chunk::<4>() {
+                let [key, len] = [[head[0], head[1]], [head[2], head[3]]].map(u16::from_be_bytes);
+                let Some((value, more)) = more.split_at_checked(usize::from(len)) else { return };
+                match key {
+                    4 => take_addresses::<4>(value, addresses),
+                    6 => take_addresses::<16>(value, addresses),
+                    _ => {}
+                }
+                rest = more;
+            }
+        }
+        _ => {}
+    }
+}
+
+fn take_addresses<const LEN: usize>(octets: &[u8], addresses: &mut Addresses)
+where
+    IpAddr: From<[u8; LEN]>,
+{
+    addresses.extend(octets.as_chunks::<LEN>().0.iter().map(|address| IpAddr::from(*address)));
 }

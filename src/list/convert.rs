@@ -14,7 +14,7 @@ use super::syntax::{Entry, ListError, Op, Reading, rdata_to_text};
 use super::{Format, ListSettings, MatchScope, Report};
 use crate::name::Name;
 use crate::query::RecordType;
-use crate::rule::{Action, Dossier, LocalRecord, Rule, Scope, TypeFilter};
+use crate::rule::{Action, Dossier, LocalRecord, Owner, Rule, Scope, TypeFilter};
 
 /// How a conversion went.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -46,6 +46,8 @@ pub enum Loss {
     Shadow,
     /// Left out: a change to what was said before.
     Operation,
+    /// Left out: a rule about addresses or name servers.
+    Trigger,
     /// Left out: the time at which the rule begins or ends.
     Times,
     /// Written all the same: how the block is answered.
@@ -66,6 +68,7 @@ impl Loss {
             Self::Important => "important",
             Self::Shadow => "shadow",
             Self::Operation => "operation",
+            Self::Trigger => "trigger",
             Self::Times => "times",
             Self::Answer => "answer",
             Self::Dossier => "dossier",
@@ -199,6 +202,9 @@ impl Target {
             Op::Remove | Op::Update if self.to == Format::Jsonl => {}
             _ => return Err(Loss::Operation),
         }
+        if self.to != Format::Rpz && !matches!(rule.owner, Owner::Name(_)) {
+            return Err(Loss::Trigger);
+        }
         if rule.shadow && !(self.to == Format::Unbound && rule.scope == Scope::Subdomains) {
             return Err(Loss::Shadow);
         }
@@ -263,16 +269,16 @@ impl Target {
             return Err(Loss::Scope);
         }
         self.plain_block(rule)?;
-        self.line(&rule.name);
+        self.line(&rule.owner);
         Ok(())
     }
 
     fn wildcard(&mut self, rule: &Rule) -> Result<(), Loss> {
         self.plain_block(rule)?;
         match rule.scope {
-            _ if self.is_bare(rule) => self.line(&rule.name),
-            Scope::Exact => self.line(format_args!("={}", rule.name)),
-            Scope::Subdomains => self.line(format_args!("*.{}", rule.name)),
+            _ if self.is_bare(rule) => self.line(&rule.owner),
+            Scope::Exact => self.line(format_args!("={}", rule.owner)),
+            Scope::Subdomains => self.line(format_args!("*.{}", rule.owner)),
             Scope::Below => return Err(Loss::Scope),
         }
         Ok(())
@@ -286,12 +292,12 @@ impl Target {
             && records.iter().all(|record| matches!(record.rtype, RecordType::A | RecordType::AAAA))
         {
             for record in records {
-                self.line(format_args!("{} {}", rdata_to_text(record.rtype, &record.rdata), rule.name));
+                self.line(format_args!("{} {}", rdata_to_text(record.rtype, &record.rdata), rule.owner));
             }
             return Ok(());
         }
         self.plain_block(rule)?;
-        self.line(format_args!("0.0.0.0 {}", rule.name));
+        self.line(format_args!("0.0.0.0 {}", rule.owner));
         Ok(())
     }
 
@@ -322,7 +328,7 @@ impl Target {
         };
         let exception = if exception { "@@" } else { "" };
         let dollar = if modifiers.is_empty() { "" } else { "$" };
-        self.line(format_args!("{exception}{start}{}^{dollar}{}", rule.name, modifiers.join(",")));
+        self.line(format_args!("{exception}{start}{}^{dollar}{}", rule.owner, modifiers.join(",")));
         Ok(())
     }
 
@@ -332,7 +338,7 @@ impl Target {
             Scope::Below => "*.",
             Scope::Subdomains => "",
         };
-        let name = &rule.name;
+        let name = &rule.owner;
         match Effect::of(rule) {
             Effect::Allow => self.line(format_args!("server=/{star}{name}/#")),
             Effect::Block | Effect::Answer(Action::Sinkhole) => self.line(format_args!("address=/{star}{name}/#")),
@@ -355,7 +361,7 @@ impl Target {
     }
 
     fn unbound(&mut self, rule: &Rule) -> Result<(), Loss> {
-        let name = absolute(&rule.name);
+        let name = format!("{}.", rule.owner);
         let data = |record: &LocalRecord| {
             let ttl = record.ttl.map_or_else(String::new, |ttl| format!("{ttl} "));
             format!("local-data: '{name} {ttl}{} {}'", record.rtype, rdata_to_text(record.rtype, &record.rdata))
@@ -421,10 +427,10 @@ impl Target {
         }
         for record in &records {
             if rule.scope != Scope::Below {
-                self.line(format_args!("{} {record}", rule.name));
+                self.line(format_args!("{} {record}", rule.owner));
             }
             if rule.scope != Scope::Exact {
-                self.line(format_args!("*.{} {record}", rule.name));
+                self.line(format_args!("*.{} {record}", rule.owner));
             }
         }
         Ok(())
@@ -462,7 +468,7 @@ impl Target {
 
     /// The columns and keys of our own two syntaxes.
     fn fields(&mut self, rule: &Rule, mut put: impl FnMut(&'static str, String)) -> Result<(), Loss> {
-        put("domain", rule.name.to_string());
+        put("domain", rule.owner.to_string());
         let scope = match rule.scope {
             Scope::Exact => "exact",
             Scope::Below => "below",
@@ -616,7 +622,7 @@ mod tests {
 
     #[test]
     fn policy_zones_keep_every_answer() {
-        let zone = "a.example CNAME rpz-drop.\n*.a.example CNAME rpz-tcp-only.\nb.example 60 A 192.0.2.1\nc.example CNAME *.garden.example.\n";
+        let zone = "a.example CNAME rpz-drop.\n*.a.example CNAME rpz-tcp-only.\nb.example 60 A 192.0.2.1\nc.example CNAME *.garden.example.\n24.0.2.0.192.rpz-client-ip CNAME .\n*.ns.example.rpz-nsdname CNAME .\n";
         let (output, conversion) = converted(Format::Rpz, zone, Format::Rpz);
         assert!(output.ends_with(zone), "{output}");
         assert_eq!(conversion.lost, BTreeMap::new());
@@ -624,7 +630,10 @@ mod tests {
         assert!(output.ends_with("\na.example CNAME .\n"), "{output}");
         let (output, conversion) = converted(Format::Rpz, zone, Format::Hosts);
         assert_eq!(output, "0.0.0.0 a.example\n192.0.2.1 b.example\n");
-        assert_eq!(conversion.lost.into_iter().collect::<Vec<_>>(), [("action", 1), ("answer", 1), ("scope", 1)]);
+        assert_eq!(
+            conversion.lost.into_iter().collect::<Vec<_>>(),
+            [("action", 1), ("answer", 1), ("scope", 1), ("trigger", 2)]
+        );
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub enum Reason {
     BrowserOnly,
     /// A cosmetic rule.
     Cosmetic,
-    /// An RPZ trigger other than QNAME.
+    /// An RPZ trigger of a kind that is not known.
     Trigger,
     /// A record, a class or an owner that says nothing about blocking.
     Record,

@@ -11,7 +11,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::cache::{Cache, Entry, Key};
 use crate::clock::Clock;
-use crate::query::Question;
+use crate::name::DomainName;
+use crate::query::{NameServers, Question};
 use crate::recursor::Upstream;
 
 /// The resolver, with the cache in front of it.
@@ -77,6 +78,11 @@ impl World {
         let flight = Flight { world: self.clone(), question: question.clone(), purpose };
         self.tasks.spawn_on(flight.fly(sender), &self.runtime);
         Some(landing)
+    }
+
+    /// The name servers of each name, as far as the resolver knows them.
+    pub(super) fn name_servers(&self, names: Vec<DomainName>) -> Vec<NameServers> {
+        names.iter().map(|name| self.upstream.name_servers(name)).collect()
     }
 
     /// Waits until nothing is being asked any more.

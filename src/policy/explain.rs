@@ -226,7 +226,7 @@ impl Policy {
 
     fn matched_rules(&self, name: &Name, qtype: RecordType, client: IpAddr, now: Now) -> Vec<(Strength, Match)> {
         let mut found = Vec::new();
-        let asked = Asked { name: Some(name), qtype, trigger: Trigger::Qname, now };
+        let asked = Asked { name, qtype, trigger: Trigger::Qname, now };
         self.candidates(&asked, client, |candidate| {
             let Candidate { rule, filed, strength, state, .. } = candidate;
             let (outcome, why) = match state {
@@ -241,7 +241,7 @@ impl Policy {
             };
             let owner = match filed {
                 Filed::Name { labels } => Some(name.suffix(labels).to_owned()),
-                Filed::Prefix { .. } => None,
+                Filed::NameServer { .. } | Filed::Prefix { .. } => None,
             };
             let hit = self.rule_hit(&candidate, now);
             found.push((strength, self.describe(&hit, owner, rule.scope(), rule.is_important(), outcome, why)));

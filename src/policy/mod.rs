@@ -11,6 +11,13 @@
 //!    specific owner wins;
 //! 5. among equals: the most specific name, then the list that stands first in
 //!    the configuration.
+//!
+//! Rules are about the question (its name, its client) or about the answer
+//! (addresses in it, the name servers it is from). Those about the question go
+//! first within a tier; one of a lower tier has to wait for the answer, and that
+//! alone [makes a verdict provisional](Judgement::awaits_answer). An answer is
+//! judged [name by name](Policy::judge_answer) along its aliases, and the first
+//! name about which a rule speaks decides (draft-vixie-dnsop-dns-rpz-00, section 5.1).
 
 pub mod explain;
 mod names;
@@ -25,7 +32,7 @@ use smallvec::SmallVec;
 
 use crate::clock::Now;
 use crate::name::{DomainName, Name};
-use crate::query::RecordType;
+use crate::query::{NameServers, RecordType};
 use crate::rule::{BlockReason, Dossier, ListId, Scope};
 use crate::snapshot::{DossierRef, DossierText, ListEntry, RuleRef, RuleSet, Snapshot};
 use names::NameMap;
@@ -69,8 +76,8 @@ pub struct Policy {
     overrides: Arc<OverrideSet>,
 }
 
-/// What a [`Policy`] says about a name or an address.
-#[derive(Debug)]
+/// What a [`Policy`] says about a name or an answer.
+#[derive(Debug, Default)]
 pub struct Judgement<'p> {
     /// What is to be done.
     pub verdict: Verdict<'p>,
@@ -79,16 +86,31 @@ pub struct Judgement<'p> {
     pub shadow: SmallVec<[ListId; 2]>,
     /// A list or an override would have blocked the name, but it is protected.
     pub protected: bool,
+    /// The verdict is about the question, and a list that goes before the one it is from has rules about answers: it
+    /// holds only if those have nothing to say.
+    pub awaits_answer: bool,
+}
+
+/// What an answer says about one of the names that its aliases lead through, and where that is from.
+#[derive(Debug, Clone, Copy)]
+pub struct Finding<'f> {
+    /// The name.
+    pub name: &'f Name,
+    /// The addresses that the answer gives for it.
+    pub addresses: &'f [IpAddr],
+    /// The name servers that are responsible for it, when they are known.
+    pub name_servers: Option<&'f NameServers>,
 }
 
 /// What is to be done with a query.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub enum Verdict<'p> {
     /// Nothing speaks about the name.
+    #[default]
     Pass,
-    /// Somebody wants the name answered. For the name in the question that ends
-    /// all processing: nothing in its answer is judged any more, as a passthru
-    /// of a response policy zone asks for, and an exception in ad-block syntax.
+    /// Somebody wants the name answered, and that ends all processing: nothing
+    /// more of its answer is judged, as a passthru of a response policy zone
+    /// asks for, and an exception in ad-block syntax.
     Allow(Hit<'p>),
     /// The name is answered as the action says.
     Block(Hit<'p>),
@@ -170,8 +192,8 @@ fn write_list_text(list: &ListEntry, dossier: Option<DossierRef<'_>>, octets: &m
 /// What is to be judged.
 #[derive(Debug, Clone, Copy)]
 struct Asked<'q> {
-    /// The name; none when it is an address.
-    name: Option<&'q Name>,
+    /// The name that is asked for, or led to.
+    name: &'q Name,
     qtype: RecordType,
     trigger: Trigger,
     now: Now,
@@ -226,40 +248,59 @@ impl Policy {
     }
 
     /// What is to be done about `name`. Allocates nothing, unless more than two shadow lists have it.
+    #[inline]
     pub fn judge(&self, name: &Name, qtype: RecordType, trigger: Trigger, client: IpAddr, now: Now) -> Judgement<'_> {
+        self.weigh_all(&Asked { name, qtype, trigger, now }, client, None)
+    }
+
+    /// What is to be done about an answer to a question for `name`, by one of the names that it leads through.
+    ///
+    /// `trigger` says whether that is the name in the question or the target of an alias. Allocates no more than
+    /// [`Policy::judge`].
+    pub fn judge_answer(
+        &self,
+        finding: Finding<'_>,
+        qtype: RecordType,
+        trigger: Trigger,
+        client: IpAddr,
+        now: Now,
+    ) -> Judgement<'_> {
+        let asked = Asked { name: finding.name, qtype, trigger, now };
+        Judgement { awaits_answer: false, ..self.weigh_all(&asked, client, Some(finding)) }
+    }
+
+    #[inline]
+    fn weigh_all(&self, asked: &Asked<'_>, client: IpAddr, finding: Option<Finding<'_>>) -> Judgement<'_> {
+        let &Asked { name, trigger, now, .. } = asked;
         let mut court = Court::default();
-        let asked = Asked { name: Some(name), qtype, trigger, now };
-        self.candidates(&asked, client, |candidate| court.hear(candidate, &self.ranking));
+        self.candidates(asked, client, |candidate| court.hear(candidate, &self.ranking));
+        if let Some(finding) = finding {
+            self.candidates_about_answer(asked, finding, |candidate| court.hear(candidate, &self.ranking));
+        }
         let listed = court.winner.as_ref().map(|candidate| self.rule_hit(candidate, now));
-        let hit = self.overridden(name, trigger, now).or(listed);
+        let overridden = self.overridden(name, trigger, now);
+        let winner = court.winner.as_ref().filter(|_| overridden.is_none());
+        let awaits_answer = winner.is_some_and(|winner| self.ranking.may_be_outranked(winner.strength));
+        let hit = overridden.or(listed);
         let protected = hit.is_some_and(|hit| hit.blocks()) && self.is_protected(name);
         let verdict = match hit {
             Some(hit) if !hit.blocks() => Verdict::Allow(hit),
             Some(hit) if !protected => Verdict::Block(hit),
             _ => Verdict::Pass,
         };
-        Judgement { verdict, shadow: court.shadow(), protected }
+        Judgement { verdict, shadow: court.shadow(), protected, awaits_answer }
     }
 
-    /// What is to be done about an answer or a server with `address`. Allocates no more than [`Policy::judge`].
-    ///
-    /// Protected names and overrides are names; whoever asks about an address looks at the name's judgement first.
-    pub fn judge_address(&self, address: IpAddr, qtype: RecordType, trigger: Trigger, now: Now) -> Judgement<'_> {
-        let mut court = Court::default();
-        let asked = Asked { name: None, qtype, trigger, now };
-        if let Some(snapshot) = &self.snapshot {
-            snapshot.find_address(trigger, address, |length, rules| {
-                self.weigh(&asked, Filed::Prefix { length }, rules, &mut |candidate| {
-                    court.hear(candidate, &self.ranking);
-                });
-            });
-        }
-        let verdict = match court.winner.as_ref().map(|candidate| self.rule_hit(candidate, now)) {
-            Some(hit) if hit.blocks() => Verdict::Block(hit),
-            Some(hit) => Verdict::Allow(hit),
-            None => Verdict::Pass,
-        };
-        Judgement { verdict, shadow: court.shadow(), protected: false }
+    /// Whether a list has rules about addresses in answers, or about name servers.
+    #[inline]
+    pub fn judges_answers(&self) -> bool {
+        self.ranking.judges_answers
+    }
+
+    /// Whether a list has rules about the names or addresses of name servers.
+    #[inline]
+    pub fn judges_name_servers(&self) -> bool {
+        self.ranking.judges_name_servers
     }
 
     /// Whether nothing may block `name`.
@@ -299,31 +340,72 @@ impl Policy {
     /// name in a question also the rules for the client's address.
     #[inline]
     fn candidates<'p>(&'p self, asked: &Asked<'_>, client: IpAddr, mut see: impl FnMut(Candidate<'p>)) {
-        let (Some(snapshot), Some(name)) = (&self.snapshot, asked.name) else {
+        let Some(snapshot) = &self.snapshot else {
             return;
         };
         if asked.trigger == Trigger::Qname {
-            let asked = Asked { trigger: Trigger::Client, ..*asked };
-            snapshot.find_address(Trigger::Client, client, |length, rules| {
-                self.weigh(&asked, Filed::Prefix { length }, rules, &mut see);
-            });
+            self.find_address(asked, Trigger::Client, client, &mut see);
         }
-        snapshot.find(name, |labels, rules| self.weigh(asked, Filed::Name { labels }, rules, &mut see));
+        let Asked { name, trigger, .. } = *asked;
+        snapshot.find(name, |labels, rules| {
+            self.weigh(asked, (Filed::Name { labels }, trigger), || labels == name.label_count(), rules, &mut see);
+        });
     }
 
-    /// Shows `see` those of `rules` that cover what is asked.
+    /// As [`candidates`](Self::candidates), for what the answer about the name has brought. Of rules that are equally
+    /// strong, that for the least address or name comes first when `finding` is sorted.
+    fn candidates_about_answer<'p>(
+        &'p self,
+        asked: &Asked<'_>,
+        finding: Finding<'_>,
+        mut see: impl FnMut(Candidate<'p>),
+    ) {
+        for address in finding.addresses {
+            self.find_address(asked, Trigger::Ip, *address, &mut see);
+        }
+        let (Some(snapshot), Some(name_servers)) = (&self.snapshot, finding.name_servers) else { return };
+        for server in &name_servers.names {
+            snapshot.find_name_server(server, |labels, rules| {
+                let filed = (Filed::NameServer { labels }, Trigger::NsDname);
+                self.weigh(asked, filed, || labels == server.label_count(), rules, &mut see);
+            });
+        }
+        for address in &name_servers.addresses {
+            self.find_address(asked, Trigger::NsIp, *address, &mut see);
+        }
+    }
+
     #[inline]
-    fn weigh<'p>(&self, asked: &Asked<'_>, filed: Filed, rules: RuleSet<'p>, see: &mut impl FnMut(Candidate<'p>)) {
-        let &Asked { name, qtype, trigger, now } = asked;
-        // Whether the rules are filed under the very name, when they are filed under a name.
-        let whole = || match (filed, name) {
-            (Filed::Name { labels }, Some(name)) => Some(name.label_count() == labels),
-            _ => None,
-        };
+    fn find_address<'p>(
+        &'p self,
+        asked: &Asked<'_>,
+        trigger: Trigger,
+        address: IpAddr,
+        see: &mut impl FnMut(Candidate<'p>),
+    ) {
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.find_address(trigger, address, |length, rules| {
+                self.weigh(asked, (Filed::Prefix { trigger, length }, trigger), || true, rules, see);
+            });
+        }
+    }
+
+    /// Shows `see` those of `rules` that cover what is asked; `whole` says whether they are filed under the very name or
+    /// a prefix, and not under an ancestor.
+    #[inline]
+    fn weigh<'p>(
+        &self,
+        asked: &Asked<'_>,
+        (filed, trigger): (Filed, Trigger),
+        whole: impl Fn() -> bool,
+        rules: RuleSet<'p>,
+        see: &mut impl FnMut(Candidate<'p>),
+    ) {
+        let &Asked { name, qtype, now, .. } = asked;
         for rule in rules.iter() {
             let covers = match rule.scope() {
-                Scope::Exact => whole() != Some(false),
-                Scope::Below => whole() != Some(true),
+                Scope::Exact => whole(),
+                Scope::Below => !whole(),
                 Scope::Subdomains => true,
             };
             if !covers {
@@ -331,7 +413,7 @@ impl Policy {
             }
             let state = if !rule.covers_type(qtype) {
                 State::OtherType
-            } else if name.is_some_and(|name| rule.excepts(name)) {
+            } else if rule.excepts(name) {
                 State::Excepted
             } else if now.wall < rule.effective_at() {
                 State::NotYet

@@ -1,7 +1,7 @@
 //! Which of several rules wins: the published order, as a number to compare.
 
 use crate::name::MAX_NAME_LEN;
-use crate::rule::{ListId, Scope};
+use crate::rule::{ListId, Scope, Trigger};
 use crate::snapshot::{ListEntry, RuleRef};
 
 /// How a list takes part in the decision.
@@ -15,7 +15,15 @@ struct Standing {
 
 /// The order of the lists of one generation.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Ranking(Vec<Standing>);
+pub(super) struct Ranking {
+    lists: Vec<Standing>,
+    /// The first tier in which a list has rules about answers; none when no list has any.
+    first_about_answers: Option<u16>,
+    /// Whether a list has rules about answers, a shadow list too.
+    pub(super) judges_answers: bool,
+    /// Whether one of them is about name servers.
+    pub(super) judges_name_servers: bool,
+}
 
 impl Ranking {
     /// Lists of equal priority form a tier; one in which the most specific name wins is a tier of its own. Tiers of
@@ -35,17 +43,34 @@ impl Ranking {
             most_specific_wins: lists[index].most_specific_wins,
             shadow: lists[index].shadow,
         };
-        Self((0..lists.len()).map(standing).collect())
+        let standings: Vec<Standing> = (0..lists.len()).map(standing).collect();
+        let has = |triggers: &'static [Trigger]| {
+            move |list: &ListEntry| triggers.iter().any(|trigger| list.triggers.contains_key(trigger))
+        };
+        let about_answers = has(&[Trigger::Ip, Trigger::NsDname, Trigger::NsIp]);
+        let decides = |(_, standing): &(&ListEntry, &Standing)| !standing.shadow;
+        let tiers_about_answers = lists.iter().zip(&standings).filter(|(list, _)| about_answers(list)).filter(decides);
+        Self {
+            first_about_answers: tiers_about_answers.map(|(_, standing)| standing.tier).min(),
+            judges_answers: lists.iter().any(about_answers),
+            judges_name_servers: lists.iter().any(has(&[Trigger::NsDname, Trigger::NsIp])),
+            lists: standings,
+        }
+    }
+
+    /// Whether a rule about the answer may go before one of this `strength` about the question.
+    pub(super) fn may_be_outranked(&self, strength: Strength) -> bool {
+        self.first_about_answers.is_some_and(|first| first < strength.tier)
     }
 
     /// Whether matches of `rule` are counted and decide nothing.
     pub(super) fn is_shadow(&self, rule: &RuleRef<'_>) -> bool {
-        rule.is_shadow() || self.0[rule.list().index()].shadow
+        rule.is_shadow() || self.lists[rule.list().index()].shadow
     }
 
     /// The strength of a rule that covers a query.
     pub(super) fn strength(&self, rule: &RuleRef<'_>, filed: Filed) -> Strength {
-        let standing = self.0[rule.list().index()];
+        let standing = self.lists[rule.list().index()];
         let class = match (rule.is_important(), rule.is_allow()) {
             (true, true) => 0,
             (true, false) => 1,
@@ -63,20 +88,33 @@ impl Ranking {
 pub(super) enum Filed {
     /// A name of so many labels.
     Name { labels: usize },
-    /// An address prefix, its length counted as in IPv6.
-    Prefix { length: u8 },
+    /// A name of so many labels that a name server has, or lies below.
+    NameServer { labels: usize },
+    /// An address prefix that came up by this trigger, its length counted as in IPv6.
+    Prefix { trigger: Trigger, length: u8 },
 }
 
 impl Filed {
     /// How far the rule is from the query: 0 is as near as can be.
     ///
-    /// An exact rule is nearer than one that covers more. A client's address is nearer than any name, as in response
-    /// policy zones (draft-vixie-dnsop-dns-rpz-00, section 5.1).
+    /// An exact rule is nearer than one that covers more, and a longer prefix than a shorter one. A client's address is
+    /// nearer than any name that is asked for, and that is nearer than an address in the answer, a name server's name
+    /// and its address, as in response policy zones (draft-vixie-dnsop-dns-rpz-00, section 5).
     fn distance(self, scope: Scope) -> u16 {
-        match self {
-            Self::Prefix { length } => u16::from(128 - length.min(128)),
-            Self::Name { labels } => 256 + 2 * (MAX_NAME_LEN - labels) as u16 + u16::from(scope != Scope::Exact),
-        }
+        let within = match self {
+            Self::Prefix { length, .. } => u16::from(128 - length.min(128)),
+            Self::Name { labels } | Self::NameServer { labels } => {
+                2 * (MAX_NAME_LEN - labels) as u16 + u16::from(scope != Scope::Exact)
+            }
+        };
+        let kind = match self {
+            Self::Prefix { trigger: Trigger::Client, .. } => 0,
+            Self::Name { .. } => 1,
+            Self::Prefix { trigger: Trigger::Ip, .. } => 2,
+            Self::NameServer { .. } => 3,
+            Self::Prefix { .. } => 4,
+        };
+        (kind << 10) + within
     }
 }
 
@@ -96,7 +134,7 @@ impl Strength {
     /// In words, why a rule of `self` wins over one of `other`.
     pub(super) fn reason_over(self, other: Self) -> &'static str {
         let (by_class, by_distance) =
-            ("an important rule goes before others, and an allow before a block", "the more specific name goes first");
+            ("an important rule goes before others, and an allow before a block", "the more specific rule goes first");
         let [second, third] = if self.by_name { [by_distance, by_class] } else { [by_class, by_distance] };
         if self.tier != other.tier {
             "a list of a higher tier decides"

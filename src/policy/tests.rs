@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::explain::Outcome;
 use super::*;
-use crate::rule::{Action, LocalRecord, Rule, TypeFilter};
+use crate::rule::{Action, LocalRecord, Owner, Rule, TypeFilter};
 use crate::snapshot::testing::{rule, snapshot};
-use crate::snapshot::{CompiledRule, Inventory, Writer};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
@@ -405,74 +405,132 @@ fn types_and_exceptions_narrow_a_rule() {
 }
 
 #[test]
-fn every_trigger_is_judged_by_the_same_rules() {
+fn names_that_are_asked_for_or_led_to_are_judged_by_the_same_rules() {
     let policy = policy(&[list("l", 0)], &[(0, block("a.example"))]);
-    for trigger in [Trigger::Qname, Trigger::Cname, Trigger::NsDname] {
+    for trigger in [Trigger::Qname, Trigger::Cname] {
         let judgement = policy.judge(&name("x.a.example"), RecordType::A, trigger, CLIENT, at(0));
         let Verdict::Block(hit) = judgement.verdict else { panic!("{trigger:?}") };
         assert_eq!(hit.trigger, trigger);
     }
 }
 
-#[test]
-fn addresses_and_clients_are_judged_by_prefixes() {
-    // As long as no list has prefixes, a snapshot with some is made by hand.
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("snapshot");
-    let lists = [zone("z", 1), list("l", 0)];
-    let mut writer = Writer::create(&path, &Inventory { lists: lists.to_vec() }).unwrap();
-    let mut file = |list, action| {
-        let scope = Scope::Exact;
-        let (types, except) = (TypeFilter::All, Vec::new());
-        writer.rule(&CompiledRule {
-            list: ListId(list),
-            scope,
-            action,
-            important: false,
-            shadow: false,
-            types,
-            except,
-            dossier: None,
-        })
-    };
-    let (blocked, freed, low) = (file(0, Action::NxDomain), file(0, Action::Allow), file(1, Action::Sinkhole));
-    for (trigger, prefix, rule) in [
-        (Trigger::Ip, "192.0.2.0/24", blocked),
-        (Trigger::Ip, "192.0.2.8/32", freed),
-        (Trigger::Ip, "2001:db8::/32", low),
-        (Trigger::NsIp, "198.51.100.0/24", blocked),
-        (Trigger::Client, "203.0.113.0/24", freed),
-    ] {
-        writer.insert_prefix(trigger, prefix.parse().unwrap(), &[rule]).unwrap();
-    }
-    writer.insert(b"example\0", &[blocked]).unwrap();
-    writer.finish().unwrap();
-    let snapshot = Arc::new(Snapshot::open(&path).unwrap());
-    let policy = Policy::new(Settings::default(), Some(snapshot), OverrideSet::default());
+fn about(owner: Owner, action: Action) -> Rule {
+    Rule { action: Some(action), ..Rule::new(owner, Scope::Exact) }
+}
 
-    let short = |verdict: Verdict<'_>| match verdict {
+fn prefix(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+/// The verdict on an answer for `www.example`, with the trigger and the list that decide.
+fn on_answer(policy: &Policy, addresses: &[&str], names: &[&str], servers: &[&str]) -> String {
+    let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
+    let name_servers = NameServers { names: names.iter().map(|text| name(text)).collect(), addresses: parse(servers) };
+    let (asked, addresses) = (name("www.example"), parse(addresses));
+    let finding = Finding { name: &asked, addresses: &addresses, name_servers: Some(&name_servers) };
+    match policy.judge_answer(finding, RecordType::A, Trigger::Qname, CLIENT, at(0)).verdict {
         Verdict::Pass => "pass".to_owned(),
-        Verdict::Allow(hit) => format!("allow {}", Trigger::LABELS[hit.trigger as usize]),
-        Verdict::Block(hit) => format!("block {}", Trigger::LABELS[hit.trigger as usize]),
+        Verdict::Allow(hit) => format!("allow {} {}", policy.lists()[hit.list.unwrap().index()].name, trigger(hit)),
+        Verdict::Block(hit) => format!("block {} {}", policy.lists()[hit.list.unwrap().index()].name, trigger(hit)),
+    }
+}
+
+fn trigger(hit: Hit<'_>) -> &'static str {
+    Trigger::LABELS[hit.trigger as usize]
+}
+
+#[test]
+fn every_trigger_of_a_policy_zone_has_its_place() {
+    // One rule of each kind; what is left when the strongest is taken away decides.
+    let triggers = [
+        (about(Owner::Client(prefix("192.0.2.0/24")), Action::Drop), "block z client"),
+        (about(Owner::Name(name("www.example")), Action::NxDomain), "block z qname"),
+        (about(Owner::Answer(prefix("198.51.100.0/24")), Action::NoData), "block z ip"),
+        (about(Owner::NameServer(name("ns.example")), Action::NxDomain), "block z nsdname"),
+        (about(Owner::NameServerAddress(prefix("203.0.113.0/24")), Action::NxDomain), "block z nsip"),
+    ];
+    for first in 0..triggers.len() {
+        let rules: Vec<_> = triggers[first..].iter().map(|(rule, _)| (0, rule.clone())).collect();
+        let policy = policy(&[zone("z", 0)], &rules);
+        assert_eq!(on_answer(&policy, &["198.51.100.1"], &["ns.example"], &["203.0.113.1"]), triggers[first].1);
+        let about_question = if first < 2 { triggers[first].1 } else { "pass" };
+        assert_eq!(on_answer(&policy, &["192.0.2.1"], &["www.ns.example"], &["2001:db8::1"]), about_question);
+    }
+}
+
+#[test]
+fn the_longest_prefix_and_then_the_least_address_decide() {
+    let zone_of = |owners: &[&str]| {
+        let rule = |(at, text): (usize, &&str)| {
+            let record = LocalRecord::a([127, 0, 0, at as u8].into());
+            (0, about(Owner::Answer(prefix(text)), Action::Records(vec![record])))
+        };
+        policy(&[zone("z", 0)], &owners.iter().enumerate().map(rule).collect::<Vec<_>>())
     };
-    for (trigger, address, verdict) in [
-        (Trigger::Ip, "192.0.2.1", "block ip"),
-        (Trigger::Ip, "192.0.2.8", "allow ip"),
-        (Trigger::Ip, "2001:db8::1", "block ip"),
-        (Trigger::Ip, "198.51.100.1", "pass"),
-        (Trigger::NsIp, "198.51.100.1", "block nsip"),
+    let decides = |policy: &Policy, addresses: [&str; 2]| {
+        let mut addresses = addresses.map(|text| text.parse::<IpAddr>().unwrap());
+        addresses.sort();
+        let asked = name("www.example");
+        let finding = Finding { name: &asked, addresses: &addresses, name_servers: None };
+        let judgement = policy.judge_answer(finding, RecordType::A, Trigger::Qname, CLIENT, at(0));
+        let Verdict::Block(Hit { action: ActionRef::Records(records), .. }) = judgement.verdict else { panic!() };
+        records.iter().next().unwrap().rdata[3]
+    };
+    let policy = zone_of(&["192.0.2.0/24", "192.0.2.128/25", "192.0.2.9/32", "198.51.100.9/32", "2001:db8::/64"]);
+    for (addresses, rule) in [
+        (["192.0.2.1", "192.0.2.129"], 1),
+        (["192.0.2.1", "192.0.2.2"], 0),
+        (["198.51.100.9", "192.0.2.9"], 2),
+        (["192.0.2.9", "198.51.100.9"], 2),
+        (["2001:db8::1", "192.0.2.200"], 1),
     ] {
-        let judgement = policy.judge_address(address.parse().unwrap(), RecordType::A, trigger, at(0));
-        assert_eq!(short(judgement.verdict), verdict, "{trigger:?} {address}");
+        assert_eq!(decides(&policy, addresses), rule, "{addresses:?}");
     }
-    for (trigger, client, verdict) in [
-        (Trigger::Qname, "192.0.2.1", "block qname"),
-        (Trigger::Qname, "203.0.113.1", "allow client"),
-        (Trigger::Cname, "203.0.113.1", "block cname"),
+}
+
+#[test]
+fn a_rule_about_the_question_waits_for_those_about_answers_that_go_before() {
+    let answers = |list| (list, about(Owner::Answer(prefix("198.51.100.0/24")), Action::NxDomain));
+    let question = |list, action| (list, about(Owner::Name(name("www.example")), action));
+    let early = |policy: &Policy| {
+        let judgement = policy.judge(&name("www.example"), RecordType::A, Trigger::Qname, CLIENT, at(0));
+        (matches!(judgement.verdict, Verdict::Pass), judgement.awaits_answer)
+    };
+    let zones = [zone("one", 1), zone("two", 0)];
+    for (rules, awaits, listed, elsewhere) in [
+        (vec![answers(0), question(1, Action::Drop)], true, "block one ip", "block two qname"),
+        (vec![answers(0), question(1, Action::Allow)], true, "block one ip", "allow two qname"),
+        (vec![question(0, Action::Drop), answers(1)], false, "block one qname", "block one qname"),
+        (vec![question(0, Action::Allow), answers(1)], false, "allow one qname", "allow one qname"),
+        (vec![question(0, Action::Drop), answers(0)], false, "block one qname", "block one qname"),
     ] {
-        let judgement = policy.judge(&name("example"), RecordType::A, trigger, client.parse().unwrap(), at(0));
-        assert_eq!(short(judgement.verdict), verdict, "{trigger:?} from {client}");
+        let policy = policy(&zones, &rules);
+        assert_eq!(early(&policy), (false, awaits), "{listed}");
+        assert_eq!(on_answer(&policy, &["198.51.100.1"], &[], &[]), listed);
+        assert_eq!(on_answer(&policy, &["192.0.2.1"], &[], &[]), elsewhere);
     }
+    let shadow = ListEntry { shadow: true, ..zone("one", 1) };
+    let policy = policy(&[shadow, zone("two", 0)], &[answers(0), question(1, Action::Drop)]);
+    assert_eq!(early(&policy), (false, false), "a shadow decides nothing");
+    assert!(policy.judges_answers() && !policy.judges_name_servers());
+}
+
+#[test]
+fn overrides_and_protected_names_stand_above_rules_about_answers() {
+    let rules = [
+        (0, about(Owner::Answer(prefix("198.51.100.0/24")), Action::NxDomain)),
+        (0, about(Owner::NameServer(name("ns.example")), Action::NxDomain)),
+    ];
+    let lists = policy(&[zone("z", 0)], &rules);
+    let judge = |policy: &Policy| {
+        let (asked, addresses) = (name("www.example"), [IpAddr::from([198, 51, 100, 1])]);
+        let finding = Finding { name: &asked, addresses: &addresses, name_servers: None };
+        let judgement = policy.judge_answer(finding, RecordType::A, Trigger::Qname, CLIENT, at(0));
+        (matches!(judgement.verdict, Verdict::Block(_)), judgement.protected)
+    };
+    assert_eq!(judge(&lists), (true, false));
+    assert_eq!(judge(&overriding(&lists, &[(OverrideKind::Allow, "example", 100)])), (false, false));
+    assert_eq!(judge(&protecting(&lists, &["example"])), (false, true));
 }
 
 #[test]
@@ -607,11 +665,15 @@ fn every_list_may_be_configured() {
 
 // The naive judge: every rule is looked at, and sorted by the text of the published order.
 
+fn owner(rule: &Rule) -> &Name {
+    rule.owner.name().unwrap()
+}
+
 fn covers(rule: &Rule, asked: &Name, qtype: RecordType, wall: u64) -> bool {
     let in_scope = match rule.scope {
-        Scope::Exact => *asked == *rule.name,
-        Scope::Below => asked.is_below(&rule.name),
-        Scope::Subdomains => asked.is_at_or_below(&rule.name),
+        Scope::Exact => *asked == *owner(rule),
+        Scope::Below => asked.is_below(owner(rule)),
+        Scope::Subdomains => asked.is_at_or_below(owner(rule)),
     };
     in_scope
         && rule.types.covers(qtype)
@@ -645,7 +707,7 @@ fn naive(
     let mut tier: Vec<_> = found.into_iter().filter(|(list, _)| place(*list) == first).collect();
 
     let is_allow = |rule: &Rule| rule.action == Some(Action::Allow);
-    let specific = |rule: &Rule| (std::cmp::Reverse(rule.name.label_count()), rule.scope != Scope::Exact);
+    let specific = |rule: &Rule| (std::cmp::Reverse(owner(rule).label_count()), rule.scope != Scope::Exact);
     let class = |rule: &Rule| match (rule.important, is_allow(rule)) {
         (true, true) => "1 important allow",
         (true, false) => "2 important block",

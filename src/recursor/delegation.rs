@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 
 use crate::clock::Now;
 use crate::name::{DomainName, Name};
+use crate::query::NameServers;
 
 use super::network::Protocol;
 use super::servers::Server;
@@ -179,6 +180,14 @@ impl Delegation {
         self.servers.lock().names.iter().map(|server| (server.name.clone(), server.glue.clone())).collect()
     }
 
+    /// Adds its servers to `found`, as far as they are known.
+    pub fn tell(&self, found: &mut NameServers) {
+        let known = self.servers.lock();
+        found.names.extend(known.names.iter().map(|server| server.name.clone()));
+        found.addresses.extend(known.targets.iter().map(|target| target.server.address.ip()));
+        found.addresses.extend(known.names.iter().flat_map(|server| server.glue.iter().copied()));
+    }
+
     /// The addresses that are known.
     pub fn targets(&self) -> Vec<Arc<Target>> {
         self.servers.lock().targets.clone()
@@ -270,6 +279,11 @@ impl Delegations {
     /// The delegation of `zone` itself.
     pub fn get(&self, zone: &Name, now: Now) -> Option<Arc<Delegation>> {
         self.zones.get(zone).filter(|delegation| delegation.expires > now.seconds())
+    }
+
+    /// The delegation of `zone` itself, also when the parent must be asked again.
+    pub fn get_expired(&self, zone: &Name) -> Option<Arc<Delegation>> {
+        self.zones.peek(zone)
     }
 
     /// The deepest delegation that covers `name`.

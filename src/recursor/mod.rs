@@ -55,7 +55,7 @@ use tokio::time::timeout;
 
 use crate::clock::{Clock, Now};
 use crate::name::Name;
-use crate::query::{ExtendedError, Question, Rcode, RecordType};
+use crate::query::{ExtendedError, NameServers, Question, Rcode, RecordType};
 
 use self::ask::Effort;
 use self::delegation::{Delegation, Delegations, Manner};
@@ -87,6 +87,14 @@ pub trait Upstream: Send + Sync + 'static {
     /// answer that is popular and about to end.
     fn refresh<'a>(&'a self, question: &'a Question, now: Now) -> BoxFuture<'a, Resolution> {
         self.resolve(question, now)
+    }
+
+    /// The name servers on the way to `name`, as far as they are known from looking for it: those of its zone and of
+    /// the zones above, down from the second label. In order, each once. Does not wait.
+    ///
+    /// The servers of top-level domains are everybody's: what is said about them is not meant for every name below.
+    fn name_servers(&self, _name: &Name) -> NameServers {
+        NameServers::default()
     }
 }
 
@@ -346,6 +354,22 @@ impl Upstream for Recursor {
             let work = Work::new(&self.0.settings.limits, self.0.settings.patience, false);
             self.0.answer(question, &work, Source::World).await
         })
+    }
+
+    fn name_servers(&self, name: &Name) -> NameServers {
+        let Engine { delegations, routes, .. } = &*self.0;
+        let mut found = NameServers::default();
+        for zone in name.ancestors().take_while(|zone| zone.label_count() > 1) {
+            let stub = routes.iter().find(|route| route.manner == Manner::Stub && *route.zone == *zone);
+            for delegation in stub.cloned().into_iter().chain(delegations.get_expired(zone)) {
+                delegation.tell(&mut found);
+            }
+        }
+        found.names.sort_unstable();
+        found.names.dedup();
+        found.addresses.sort_unstable();
+        found.addresses.dedup();
+        found
     }
 }
 

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 
 use super::lookup::Keys;
 use super::{RuleSet, Snapshot};
-use crate::name::DomainName;
+use crate::rule::Owner;
 
-/// A name whose rules are not the same in two snapshots.
+/// A name or prefix whose rules are not the same in two snapshots.
 #[derive(Debug, Clone)]
 pub struct Change<'s> {
-    /// The name that the rules are filed under.
-    pub name: DomainName,
+    /// What the rules are filed under.
+    pub owner: Owner,
     /// Its rules before; none when it is new.
     pub old: Option<RuleSet<'s>>,
     /// Its rules now; none when it is gone.
@@ -19,7 +19,7 @@ pub struct Change<'s> {
 }
 
 impl<'s> Snapshot {
-    /// Calls `see` for each name whose rules differ between this and the `newer` snapshot, in the order of the keys.
+    /// Calls `see` for each owner whose rules differ between this and the `newer` snapshot, in the order of the keys.
     ///
     /// Rules are the same when list (by its name), scope, action, types, exceptions and dossier are. Takes some 0.1 µs a
     /// name and memory for the kinds of rule sets, not for the names.
@@ -43,10 +43,10 @@ impl<'s> Snapshot {
             let after = new.head.filter(|_| order.is_ge());
             let unchanged = before.zip(after).is_some_and(|(before, after)| same(before, after));
             let key = if order.is_le() { &old.key } else { &new.key };
-            // A key that is no name has been forged; no query can meet it either.
-            if let (false, Ok(name)) = (unchanged, DomainName::from_reversed_key(key)) {
+            // A key that nothing has is forged; no query can meet it either.
+            if let (false, Some(owner)) = (unchanged, Owner::from_key(key)) {
                 let (old, new) = (before.and_then(|set| self.set(set)), after.and_then(|set| newer.set(set)));
-                see(Change { name, old, new });
+                see(Change { owner, old, new });
             }
             if order.is_le() {
                 old.advance();
@@ -105,9 +105,9 @@ mod tests {
                 (None, Some(_)) => '+',
                 (Some(_), None) => '-',
                 (Some(_), Some(_)) => '~',
-                (None, None) => panic!("{} has no rules on either side", change.name),
+                (None, None) => panic!("{} has no rules on either side", change.owner),
             };
-            seen.push(format!("{sign}{}", change.name));
+            seen.push(format!("{sign}{}", change.owner));
         });
         seen
     }

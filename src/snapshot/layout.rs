@@ -7,12 +7,11 @@
 //!
 //! | section | what it holds |
 //! |---|---|
-//! | graph | an FST as the `fst` crate writes it: reversed key → number of a rule set |
-//! | filter | a binary fuse filter over the hashes of the keys |
+//! | graph | an FST as the `fst` crate writes it: [key of an owner](crate::rule::owner) → number of a rule set |
+//! | filter | a binary fuse filter over the hashes of the names |
 //! | set ends | for each rule set the end of its part of the members, a `u32` |
 //! | set members | numbers of rules, a `u32` each, the rule sets one behind the other |
 //! | rules | [`RuleRecord`]s of 40 octets |
-//! | prefixes | address prefixes with the number of a rule set, 24 octets each, sorted |
 //! | blobs | texts, names, records, dossiers: a `u32` length, then the octets |
 //! | inventory | the [`Inventory`](super::Inventory) as JSON |
 
@@ -21,13 +20,13 @@ use std::ops::Range;
 /// What the file begins with.
 pub(super) const MAGIC: [u8; 8] = *b"QALQAN\x1a\n";
 /// Changes with every change that an older build would misread.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// Octets of the header; the first section begins here.
-pub(super) const HEADER_LEN: usize = 216;
+pub(super) const HEADER_LEN: usize = 200;
 /// Octets of a BLAKE3 hash.
 pub(super) const HASH_LEN: usize = 32;
 /// How many sections there are.
-pub(super) const SECTIONS: usize = 8;
+pub(super) const SECTIONS: usize = 7;
 
 const SECTION_TABLE: usize = 24;
 const BODY_HASH: usize = SECTION_TABLE + 16 * SECTIONS;
@@ -42,7 +41,6 @@ pub(super) enum Section {
     SetEnds,
     SetMembers,
     Rules,
-    Prefixes,
     Blobs,
     Inventory,
 }
@@ -50,9 +48,9 @@ pub(super) enum Section {
 /// The first octets of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header {
-    /// How many names have rules.
+    /// How many names and prefixes have rules.
     pub(super) names: u64,
-    /// How many labels these names have.
+    /// How many labels the names have that can be asked for.
     pub(super) depths: Depths,
     /// Where each section begins and how long it is.
     pub(super) sections: [(u64, u64); SECTIONS],

@@ -1,4 +1,4 @@
-//! The walk through the graph: from a name to the rule sets that stand on the way.
+//! The walk through the graph: from a name or an address to the rule sets that stand on the way.
 //!
 //! The graph is an FST as [`fst::raw::Builder`] writes it (version 3); its nodes
 //! are read here octet by octet. That is twice as fast as `fst`'s own reader,
@@ -21,7 +21,8 @@
 //! transitions, and 0 for either says that it has an octet of its own.
 
 use super::layout::u64_at;
-use crate::name::{MAX_KEY_LEN, Name};
+use crate::name::Name;
+use crate::rule::owner::MAX_OWNER_KEY_LEN;
 
 /// Where the final node without an output is said to be; no octet stands for it.
 const EMPTY_NODE: usize = 0;
@@ -50,6 +51,9 @@ pub(super) struct Graph<'s> {
     octets: &'s [u8],
     root: usize,
 }
+
+/// A place in the graph: the address of a node, and the sum of the outputs on the way to it.
+pub(super) type State = (usize, u64);
 
 /// A node, as far as one step needs it.
 #[derive(Debug, Clone, Copy)]
@@ -87,17 +91,39 @@ impl<'s> Graph<'s> {
         Self { octets: section, root }
     }
 
-    /// Calls `found` with the number of labels and the value of each key that is `name` or an ancestor of it, from the
-    /// root down, for at most `labels` labels.
+    /// Where every walk begins.
+    #[inline]
+    pub(super) fn start(self) -> State {
+        (self.root, 0)
+    }
+
+    /// Where `octets` lead from `state`.
+    pub(super) fn follow(self, state: State, octets: &[u8]) -> Option<State> {
+        octets.iter().try_fold(state, |state, &octet| self.step(state, octet))
+    }
+
+    /// The value of the key that ends at `state`, when one does.
+    pub(super) fn value(self, state: State) -> Option<u64> {
+        Some(state.1.wrapping_add(self.final_output(state.0)?))
+    }
+
+    /// Calls `found` with the number of labels and the value of each key that is `name` or an ancestor of it behind the
+    /// key that has led to `state`, from the root down, for at most `labels` labels.
     ///
     /// A name of which the graph knows nothing may have ancestors that it knows: falling off the graph ends the walk,
     /// it does not undo what was found.
     #[inline]
-    pub(super) fn walk(self, name: &Name, starts: &[u8], labels: usize, found: &mut impl FnMut(usize, u64)) {
+    pub(super) fn walk(
+        self,
+        mut state: State,
+        name: &Name,
+        starts: &[u8],
+        labels: usize,
+        found: &mut impl FnMut(usize, u64),
+    ) {
         let wire = name.as_wire();
-        let mut state = (self.root, 0u64);
-        if let Some(last) = self.final_output(state.0) {
-            found(0, last);
+        if let Some(value) = self.value(state) {
+            found(0, value);
         }
         for (above, &start) in starts.iter().rev().take(labels).enumerate() {
             if above > 0 {
@@ -124,14 +150,14 @@ impl<'s> Graph<'s> {
                 // it now, with nothing waiting for it, lets both come from memory at once.
                 std::hint::black_box(self.octets.get(state.0.wrapping_sub(64)).copied());
             }
-            if let Some(last) = self.final_output(state.0) {
-                found(above + 1, state.1.wrapping_add(last));
+            if let Some(value) = self.value(state) {
+                found(above + 1, value);
             }
         }
     }
 
     #[inline]
-    fn step(self, (address, output): (usize, u64), input: u8) -> Option<(usize, u64)> {
+    fn step(self, (address, output): State, input: u8) -> Option<State> {
         match self.node(address)? {
             Node::Empty => None,
             Node::One { input: only, output: more, target } => {
@@ -335,7 +361,7 @@ impl Keys<'_> {
             let output = branch.output;
             match step {
                 // A key is never longer than a name allows; a graph that says so is not followed.
-                Some((input, more, target)) if self.key.len() < MAX_KEY_LEN => {
+                Some((input, more, target)) if self.key.len() < MAX_OWNER_KEY_LEN => {
                     self.key.push(input);
                     if let Some(value) = self.enter(target, output.wrapping_add(more)) {
                         return Some(value);
@@ -364,7 +390,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::name::DomainName;
+    use crate::name::{DomainName, MAX_KEY_LEN};
 
     fn built(keys: &BTreeMap<Vec<u8>, u64>) -> Vec<u8> {
         let mut builder = fst::raw::Builder::memory();
@@ -390,7 +416,7 @@ mod tests {
         let mut places = [0; 128];
         let starts = super::super::label_starts(name, &mut places);
         let mut found = Vec::new();
-        graph.walk(name, starts, starts.len(), &mut |labels, value| found.push((labels, value)));
+        graph.walk(graph.start(), name, starts, starts.len(), &mut |labels, value| found.push((labels, value)));
         found
     }
 

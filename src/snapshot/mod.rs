@@ -10,7 +10,6 @@ mod filter;
 mod layout;
 mod lookup;
 mod map;
-mod prefixes;
 mod rules;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -24,10 +23,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::name::{DomainName, Name};
+use crate::rule::owner::{NAME_SERVER_KEY, address_key, address_octets};
 use crate::rule::{Action, BlockReason, Dossier, ListId, Scope, Trigger, TypeFilter};
 use filter::Filter;
 use layout::{Depths, HEADER_LEN, Header, HeaderFault, RuleRecord, Section};
-use lookup::Graph;
+use lookup::{Graph, State};
 use map::Mapping;
 
 pub use diff::Change;
@@ -71,6 +71,9 @@ pub struct ListEntry {
     /// Names and prefixes in the snapshot that this list has a rule for; the [`Writer`] counts them.
     #[serde(default)]
     pub entries: u64,
+    /// Those among them that are not for names which are asked for, by what brings them up.
+    #[serde(default)]
+    pub triggers: BTreeMap<Trigger, u64>,
 }
 
 impl ListEntry {
@@ -90,6 +93,7 @@ impl ListEntry {
             lines: 0,
             refused: BTreeMap::new(),
             entries: 0,
+            triggers: BTreeMap::new(),
         }
     }
 }
@@ -127,13 +131,15 @@ pub struct Snapshot {
     depths: Depths,
     /// `None` when there is no filter: then every name is looked for in the graph.
     filter_plan: Option<filter::Plan>,
-    prefix_kinds: prefixes::Kinds,
+    /// Where the names of name servers begin in the graph, when there are any.
+    name_servers: Option<State>,
+    /// Where the prefixes of addresses begin in the graph, by what brings them up and by length.
+    prefixes: Vec<(Trigger, u8, State)>,
     graph: Range<usize>,
     filter: Range<usize>,
     set_ends: Range<usize>,
     set_members: Range<usize>,
     rules: Range<usize>,
-    prefixes: Range<usize>,
     blobs: Range<usize>,
 }
 
@@ -260,7 +266,7 @@ impl Snapshot {
         let (graph, filter) = (range(Section::Graph)?, range(Section::Filter)?);
         let (set_ends, set_members) = (range(Section::SetEnds)?, range(Section::SetMembers)?);
         let (rules, blobs) = (range(Section::Rules)?, range(Section::Blobs)?);
-        let (prefixes, inventory) = (range(Section::Prefixes)?, range(Section::Inventory)?);
+        let inventory = range(Section::Inventory)?;
 
         let inventory = serde_json::from_slice(&file[inventory]).map_err(|_| "inventory")?;
         let graph_root = Graph::root_of(&file[graph.clone()]).ok_or("names")?;
@@ -268,7 +274,15 @@ impl Snapshot {
             [] => None,
             section => Some(filter::Plan::read(section).ok_or("filter")?),
         };
-        let prefix_kinds = prefixes::kinds(&file[prefixes.clone()], set_ends.len() / 4).ok_or("prefixes")?;
+        let whole = Graph::new(&file[graph.clone()], graph_root);
+        let name_servers = whole.follow(whole.start(), &NAME_SERVER_KEY);
+        let mut prefixes = Vec::new();
+        for trigger in [Trigger::Ip, Trigger::NsIp, Trigger::Client] {
+            if let Some(state) = whole.follow(whole.start(), &address_key(trigger)) {
+                let of_length = |length: u8| Some((trigger, length, whole.follow(state, &[length])?));
+                prefixes.extend((0..=128).filter_map(of_length));
+            }
+        }
         let snapshot = Self {
             path: path.to_owned(),
             generation: header.generation(),
@@ -277,13 +291,13 @@ impl Snapshot {
             graph_root,
             depths: header.depths,
             filter_plan,
-            prefix_kinds,
+            name_servers,
+            prefixes,
             graph,
             filter,
             set_ends,
             set_members,
             rules,
-            prefixes,
             blobs,
             file,
         };
@@ -324,7 +338,7 @@ impl Snapshot {
         &self.inventory
     }
 
-    /// How many names have rules.
+    /// How many names and prefixes have rules.
     pub fn names(&self) -> u64 {
         self.names
     }
@@ -349,35 +363,53 @@ impl Snapshot {
         if labels == 0 && !self.depths.may_contain(0) {
             return;
         }
-        let graph = Graph::new(&self.file[self.graph.clone()], self.graph_root);
-        graph.walk(name, starts, labels, &mut |labels, value| {
+        let graph = self.graph();
+        graph.walk(graph.start(), name, starts, labels, &mut |labels, value| {
             if let Some(set) = self.set(value) {
                 found(labels, set);
             }
         });
     }
 
-    /// Calls `found` with the rules of each address prefix that `address` lies in, and with the prefix's length, that
-    /// of an IPv4 prefix counted as in `::ffff:0:0/96`; the shortest first. Allocates nothing.
+    /// As [`find`](Self::find), for rules about the name of a name server.
     #[inline]
-    pub fn find_address<'s>(&'s self, trigger: Trigger, address: IpAddr, mut found: impl FnMut(u8, RuleSet<'s>)) {
-        if !self.prefix_kinds.is_empty() {
-            let section = &self.file[self.prefixes.clone()];
-            prefixes::find(section, &self.prefix_kinds, trigger, address, &mut |length, set| {
-                if let Some(set) = self.set(u64::from(set)) {
-                    found(length, set);
+    pub fn find_name_server<'s>(&'s self, name: &Name, mut found: impl FnMut(usize, RuleSet<'s>)) {
+        if let Some(state) = self.name_servers {
+            let mut places = [0; 128];
+            let starts = label_starts(name, &mut places);
+            self.graph().walk(state, name, starts, starts.len(), &mut |labels, value| {
+                if let Some(set) = self.set(value) {
+                    found(labels, set);
                 }
             });
         }
     }
 
-    /// Every name that has rules, in the order of the keys.
+    /// Calls `found` with the rules of each address prefix that `address` lies in, and with the prefix's length, that
+    /// of an IPv4 prefix counted as in `::ffff:0:0/96`; the shortest first. Allocates nothing.
+    #[inline]
+    pub fn find_address<'s>(&'s self, trigger: Trigger, address: IpAddr, mut found: impl FnMut(u8, RuleSet<'s>)) {
+        for &(_, length, state) in self.prefixes.iter().filter(|(kind, ..)| *kind == trigger) {
+            let state = self.graph().follow(state, &address_octets(address, length));
+            let value = state.and_then(|state| self.graph().value(state));
+            if let Some(set) = value.and_then(|value| self.set(value)) {
+                found(length, set);
+            }
+        }
+    }
+
+    /// Everything that has rules, in the order of the keys.
     pub fn entries(&self) -> Entries<'_> {
         Entries { snapshot: self, keys: self.keys() }
     }
 
     fn keys(&self) -> lookup::Keys<'_> {
-        Graph::new(&self.file[self.graph.clone()], self.graph_root).keys()
+        self.graph().keys()
+    }
+
+    #[inline]
+    fn graph(&self) -> Graph<'_> {
+        Graph::new(&self.file[self.graph.clone()], self.graph_root)
     }
 
     #[inline]
@@ -440,7 +472,7 @@ impl<'s> RuleSet<'s> {
     }
 }
 
-/// The names of a snapshot with their rules; see [`Snapshot::entries`].
+/// What a snapshot has rules for; see [`Snapshot::entries`].
 #[derive(Debug)]
 pub struct Entries<'s> {
     snapshot: &'s Snapshot,
@@ -448,7 +480,7 @@ pub struct Entries<'s> {
 }
 
 impl<'s> Entries<'s> {
-    /// The next [`reversed_key`](Name::reversed_key) and its rules. The key is lent until the next call.
+    /// The next key of an [`Owner`](crate::rule::Owner) and its rules. The key is lent until the next call.
     #[allow(clippy::should_implement_trait, reason = "the key is lent, which an iterator cannot do")]
     pub fn next(&mut self) -> Option<(&[u8], RuleSet<'s>)> {
         let (key, value) = self.keys.next()?;
@@ -463,7 +495,8 @@ mod tests {
     use super::testing::{rule, snapshot};
     use super::*;
     use crate::query::RecordType;
-    use crate::rule::{LocalRecord, Rule};
+    use crate::rule::owner::MAX_OWNER_KEY_LEN;
+    use crate::rule::{LocalRecord, Owner, Rule};
 
     fn name(text: &str) -> DomainName {
         text.parse().unwrap()
@@ -486,9 +519,14 @@ mod tests {
             except: vec![name("a.b.example"), name("c.example")],
             dossier: Some(Box::new(dossier())),
         });
-        writer.insert(b"example\0ads\0", &[plain]).unwrap();
-        writer.insert(b"example\0b\0", &[full, plain, full]).unwrap();
-        writer.insert_prefix(Trigger::Client, "192.0.2.0/24".parse().unwrap(), &[full]).unwrap();
+        let mut insert = |owner: Owner, rules: &[RuleIndex]| {
+            writer.insert(owner.key(&mut [0; MAX_OWNER_KEY_LEN]), rules).unwrap();
+        };
+        insert(Owner::Answer("2001:db8::/32".parse().unwrap()), &[plain]);
+        insert(Owner::NameServer(name("ns.example")), &[plain]);
+        insert(Owner::Client("192.0.2.0/24".parse().unwrap()), &[full]);
+        insert(Owner::Name(name("ads.example")), &[plain]);
+        insert(Owner::Name(name("b.example")), &[full, plain, full]);
         writer.finish().unwrap();
         path
     }
@@ -522,7 +560,11 @@ mod tests {
         for asked in ["x.ads.example", "a.b.example", "example", ".", r"\000\001.example"] {
             snapshot.find(&name(asked), |_, rules| see(rules));
         }
-        snapshot.find_address(Trigger::Client, "192.0.2.1".parse().unwrap(), |_, rules| see(rules));
+        snapshot.find_name_server(&name("a.ns.example"), |_, rules| see(rules));
+        for (trigger, address) in [(Trigger::Client, "192.0.2.1"), (Trigger::Ip, "2001:db8::1"), (Trigger::NsIp, "::")]
+        {
+            snapshot.find_address(trigger, address.parse().unwrap(), |_, rules| see(rules));
+        }
         let mut entries = snapshot.entries();
         for _ in 0..1000 {
             let Some((_, rules)) = entries.next() else { break };
@@ -562,7 +604,9 @@ mod tests {
         assert_eq!(full.dossier().unwrap().to_dossier(), dossier());
 
         let entries: Vec<_> = snapshot.inventory().lists.iter().map(|list| list.entries).collect();
-        assert_eq!((snapshot.names(), entries), (2, vec![2, 2]), "names and a prefix count as entries");
+        assert_eq!((snapshot.names(), entries), (5, vec![4, 2]), "names and prefixes count as entries");
+        let triggers = &snapshot.inventory().lists[0].triggers;
+        assert_eq!(*triggers, BTreeMap::from([(Trigger::Ip, 1), (Trigger::NsDname, 1)]));
     }
 
     #[test]
@@ -595,6 +639,57 @@ mod tests {
             let mut found = Vec::new();
             snapshot.find(&name(asked), |labels, _| found.push(labels));
             assert_eq!(found, [0], "{asked}");
+        }
+    }
+
+    #[test]
+    fn an_address_lies_in_every_prefix_that_begins_like_it() {
+        let owners = [
+            Owner::Answer("192.0.2.0/24".parse().unwrap()),
+            Owner::Answer("192.0.2.7/32".parse().unwrap()),
+            Owner::Answer("0.0.0.0/0".parse().unwrap()),
+            Owner::Answer("2001:db8::/32".parse().unwrap()),
+            Owner::Client("192.0.2.0/24".parse().unwrap()),
+            Owner::NameServerAddress("::/0".parse().unwrap()),
+        ];
+        let rules = owners.map(|owner| (0, Rule::new(owner, Scope::Exact)));
+        let snapshot = snapshot(&[ListEntry::new("list")], &rules);
+        for (trigger, address, lengths) in [
+            (Trigger::Ip, "192.0.2.7", &[96, 120, 128][..]),
+            (Trigger::Ip, "192.0.2.8", &[96, 120]),
+            (Trigger::Ip, "198.51.100.1", &[96]),
+            (Trigger::Ip, "2001:db8::1", &[32]),
+            (Trigger::Ip, "2001:db9::1", &[]),
+            (Trigger::Client, "192.0.2.8", &[120]),
+            (Trigger::Client, "192.0.3.8", &[]),
+            (Trigger::NsIp, "192.0.3.8", &[0]),
+            (Trigger::NsDname, "192.0.3.8", &[]),
+        ] {
+            let mut found = Vec::new();
+            snapshot.find_address(trigger, address.parse().unwrap(), |length, _| found.push(length));
+            assert_eq!(found, lengths, "{trigger:?} {address}");
+        }
+    }
+
+    #[test]
+    fn the_names_of_name_servers_stand_apart_from_other_names() {
+        let server = |text: &str, scope| (0, Rule::new(Owner::NameServer(name(text)), scope));
+        let snapshot = snapshot(
+            &[ListEntry::new("list")],
+            &[
+                server(".", Scope::Below),
+                server("example", Scope::Below),
+                server("ns.example", Scope::Exact),
+                (0, rule("b.example", Scope::Exact)),
+            ],
+        );
+        for (asked, servers, names) in
+            [("ns.example", &[0, 1, 2][..], &[][..]), ("b.example", &[0, 1], &[2]), (".", &[0], &[])]
+        {
+            let (mut found, mut plain) = (Vec::new(), Vec::new());
+            snapshot.find_name_server(&name(asked), |labels, _| found.push(labels));
+            snapshot.find(&name(asked), |labels, _| plain.push(labels));
+            assert_eq!((&found[..], &plain[..]), (servers, names), "{asked}");
         }
     }
 
@@ -665,7 +760,7 @@ mod tests {
         file[8] += 1;
         std::fs::write(&path, &file).unwrap();
         let message = Snapshot::open(&path).unwrap_err().to_string();
-        assert!(message.contains("format 2") && message.contains("compile the lists again"), "{message}");
+        assert!(message.contains("format 3") && message.contains("compile the lists again"), "{message}");
     }
 
     /// Puts `octets` at a place in the body and makes all hashes right again.
@@ -717,7 +812,8 @@ mod tests {
             1..70_000 => 1,
             _ => 2,
         };
-        writer.insert_prefix(Trigger::Ip, "192.0.2.0/24".parse().unwrap(), &rules[..1]).unwrap();
+        let prefix = Owner::Answer("192.0.2.0/24".parse().unwrap());
+        writer.insert(prefix.key(&mut [0; MAX_OWNER_KEY_LEN]), &rules[..1]).unwrap();
         for index in 0..70_010 {
             writer.insert(format!("{index:05}\0").as_bytes(), &[rules[expected(index)]]).unwrap();
         }
@@ -725,6 +821,7 @@ mod tests {
 
         let snapshot = Snapshot::open(&path).unwrap();
         let mut entries = snapshot.entries();
+        entries.next();
         for index in 0..70_010 {
             let (_, rules) = entries.next().unwrap();
             assert_eq!(rules.iter().next().unwrap().list().index(), expected(index), "{index}");

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::{CompiledRule, Inventory, ListEntry, Snapshot, Writer};
-use crate::name::MAX_KEY_LEN;
+use crate::name::DomainName;
+use crate::rule::owner::MAX_OWNER_KEY_LEN;
 use crate::rule::{ListId, Rule, Scope};
 
 /// A plain rule.
 pub(crate) fn rule(owner: &str, scope: Scope) -> Rule {
-    Rule::new(owner.parse().unwrap(), scope)
+    Rule::new(owner.parse::<DomainName>().unwrap(), scope)
 }
 
 /// What `rule` becomes when its list sinkholes.
@@ -32,7 +33,7 @@ pub(crate) fn snapshot(lists: &[ListEntry], rules: &[(u16, Rule)]) -> Snapshot {
     let mut writer = Writer::create(&path, &Inventory { lists: lists.to_vec() }).unwrap();
     let mut by_key: BTreeMap<Vec<u8>, Vec<_>> = BTreeMap::new();
     for (list, rule) in rules {
-        let key = rule.name.reversed_key(&mut [0; MAX_KEY_LEN]).to_vec();
+        let key = rule.owner.key(&mut [0; MAX_OWNER_KEY_LEN]).to_vec();
         let mut compiled = compiled(ListId(*list), rule.clone());
         compiled.action = rule.action.clone().unwrap_or(lists[usize::from(*list)].action.clone());
         by_key.entry(key).or_default().push(writer.rule(&compiled));

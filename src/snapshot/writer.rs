@@ -1,6 +1,6 @@
-//! Makes a snapshot file from rules that come in the order of their names.
+//! Makes a snapshot file from rules that come in the order of their keys.
 //!
-//! A rule set that is frequent among the first names gets a low number: the
+//! A rule set that is frequent among the first keys gets a low number: the
 //! graph spends nothing on 0 and little on small ones.
 //!
 //! The graph goes to the disk while it grows. Kept in memory until the end are
@@ -15,14 +15,12 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use hashbrown::HashTable;
-use ipnet::IpNet;
-
 use super::filter::{self, SuffixHash};
 use super::layout::{Depths, HEADER_LEN, Header, NO_BLOB, RuleRecord, SECTIONS, Section, blob_at};
-use super::prefixes::PrefixRecord;
 use super::{CompiledRule, Inventory, lookup, rules};
 use crate::rule::Trigger;
+use crate::rule::owner::{is_name_key, trigger_of_key};
+use hashbrown::HashTable;
 
 /// A rule that a [`Writer`] knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,7 +35,6 @@ pub struct Writer {
     rule_table: HashTable<u32>,
     sets: Sets,
     blobs: Blobs,
-    prefixes: Vec<PrefixRecord>,
     hashes: Vec<SuffixHash>,
     last_key: Option<Vec<u8>>,
     names: u64,
@@ -56,7 +53,7 @@ pub struct Written {
     pub generation: String,
     /// How many octets the file has.
     pub bytes: u64,
-    /// How many names have rules.
+    /// How many names and prefixes have rules.
     pub names: u64,
     /// What it was made of, with the entries of each list counted.
     pub inventory: Inventory,
@@ -108,6 +105,7 @@ impl Writer {
         let mut inventory = inventory.clone();
         for list in &mut inventory.lists {
             list.entries = 0;
+            list.triggers.clear();
         }
         Ok(Self {
             path: path.to_owned(),
@@ -117,7 +115,6 @@ impl Writer {
             rule_table: HashTable::new(),
             sets: Sets::default(),
             blobs: Blobs::default(),
-            prefixes: Vec::new(),
             hashes: Vec::new(),
             last_key: None,
             names: 0,
@@ -179,7 +176,7 @@ impl Writer {
         place.unwrap_or(NO_BLOB)
     }
 
-    /// Files `rules` under `key`, a [`reversed_key`](crate::name::Name::reversed_key).
+    /// Files `rules` under the `key` of an [`Owner`](crate::rule::Owner).
     ///
     /// Keys come in strictly ascending order. The order of `rules` does not matter, nor do repetitions; without any,
     /// nothing is filed.
@@ -195,7 +192,7 @@ impl Writer {
         if rules.is_empty() {
             return Ok(());
         }
-        let set = self.set(rules)?;
+        let set = self.set(key, rules)?;
         match &mut self.early {
             None => self.insert_into_graph(key, set)?,
             Some(early) => {
@@ -205,8 +202,10 @@ impl Writer {
                 }
             }
         }
-        self.hashes.push(SuffixHash::of_key(key));
-        self.depths.insert(key.iter().filter(|&&octet| octet == 0).count());
+        if is_name_key(key) {
+            self.hashes.push(SuffixHash::of_key(key));
+            self.depths.insert(key.iter().filter(|&&octet| octet == 0).count());
+        }
         self.names += 1;
         let last = self.last_key.get_or_insert_default();
         last.clear();
@@ -229,29 +228,12 @@ impl Writer {
             uses[*set as usize] += 1;
         }
         let numbers = self.sets.renumber(|set| std::cmp::Reverse(uses[set as usize]), &self.hasher);
-        for prefix in &mut self.prefixes {
-            prefix.set = numbers[prefix.set as usize];
-        }
         early.into_iter().try_for_each(|(key, set)| self.insert_into_graph(&key, numbers[set as usize]))
     }
 
-    /// Files `rules` under the addresses of `prefix`, which come before the policy as `trigger`.
-    ///
-    /// Prefixes come in any order; for one that comes again, the first rules stay.
-    ///
-    /// # Errors
-    ///
-    /// When there are more rule sets than a snapshot can hold.
-    pub fn insert_prefix(&mut self, trigger: Trigger, prefix: IpNet, rules: &[RuleIndex]) -> Result<(), WriteError> {
-        if !rules.is_empty() {
-            let set = self.set(rules)?;
-            self.prefixes.push(PrefixRecord::new(trigger, prefix, set));
-        }
-        Ok(())
-    }
-
-    /// The number of the rule set of `rules`; counts an entry for each of their lists.
-    fn set(&mut self, rules: &[RuleIndex]) -> Result<u32, WriteError> {
+    /// The number of the rule set of `rules`, which are filed under `key`; counts an entry for each of their lists.
+    fn set(&mut self, key: &[u8], rules: &[RuleIndex]) -> Result<u32, WriteError> {
+        let trigger = trigger_of_key(key);
         self.sorted.clear();
         self.sorted.extend(rules.iter().map(|rule| rule.0));
         self.sorted.sort_unstable();
@@ -261,6 +243,9 @@ impl Writer {
             let first = !self.sorted[..at].iter().any(|&other| self.rules[other as usize].list == list);
             if let Some(entry) = self.inventory.lists.get_mut(usize::from(list)).filter(|_| first) {
                 entry.entries += 1;
+                if trigger != Trigger::Qname {
+                    *entry.triggers.entry(trigger).or_default() += 1;
+                }
             }
         }
         let too_large = || WriteError::TooLarge { path: self.path.clone() };
@@ -280,8 +265,6 @@ impl Writer {
             return Err(WriteError::TooLarge { path: self.path });
         }
         self.number_sets()?;
-        self.prefixes.sort_by_key(PrefixRecord::key);
-        self.prefixes.dedup_by_key(|prefix| prefix.key());
         let (path, names, inventory) = (self.path.clone(), self.names, self.inventory.clone());
         let (header, bytes) = self.write_sections().map_err(|source| WriteError::Io { path, source })?;
         Ok(Written { generation: header.generation(), bytes, names, inventory })
@@ -309,10 +292,6 @@ impl Writer {
             spool.write_all(&rule.to_bytes())?;
         }
         close(Section::Rules, &spool);
-        for prefix in self.prefixes {
-            spool.write_all(&prefix.to_bytes())?;
-        }
-        close(Section::Prefixes, &spool);
         spool.write_all(&self.blobs.octets)?;
         close(Section::Blobs, &spool);
         serde_json::to_writer(&mut spool, &self.inventory)?;

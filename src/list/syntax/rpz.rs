@@ -1,17 +1,17 @@
 //! Response policy zones as master files (draft-vixie-dnsop-dns-rpz, RFC 1035 section 5).
 //!
 //! An owner below the zone's apex is a trigger, its records are the action.
-//! QNAME triggers become rules; the other triggers are read, checked and
-//! counted. Records of one owner come together in [`compile`](crate::compile).
+//! Records of one owner come together in [`compile`](crate::compile).
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use ipnet::IpNet;
 
 use super::zone::{Token, Tokens};
 use super::{Context, Parser, rdata};
 use crate::list::{Note, Reason};
 use crate::name::{DomainName, Name};
 use crate::query::RecordType;
-use crate::rule::{Action, LocalRecord, Rule, Scope};
+use crate::rule::owner::prefix_from_labels;
+use crate::rule::{Action, LocalRecord, Owner, Rule, Scope};
 
 /// How many records all `$GENERATE` lines of a file may make.
 const MAX_GENERATED: u32 = 65_536;
@@ -169,21 +169,7 @@ impl Rpz {
         }
         let labels: smallvec::SmallVec<[&[u8]; 16]> =
             owner.labels().take(owner.label_count() - apex.label_count()).collect();
-        check_trigger(&labels)?;
-        let (scope, covered) = match labels[0] {
-            b"*" => (context.starred(false), &labels[1..]),
-            // Whatever `match` says: an owner without a star is that name, and its other half is written out.
-            _ => (Scope::Exact, &labels[..]),
-        };
-        if covered.contains(&&b"*"[..]) {
-            return Err((Reason::Pattern, "wildcards inside a name are not supported"));
-        }
-        let name = from_labels(covered);
-        // `*` right below the apex is everything: a walled garden, which somebody must ask for.
-        let is_garden = name.is_root() && scope == Scope::Below && context.settings.allow_suffix;
-        if !is_garden {
-            context.names.guard(&name)?;
-        }
+        let (rule_owner, scope) = read_trigger(&labels, context)?;
         let bad = |detail| (Reason::BadValue, detail);
         let action = if rtype == RecordType::CNAME {
             let [target] = data else { return Err((Reason::Malformed, "CNAME has one target")) };
@@ -198,7 +184,7 @@ impl Rpz {
             let rdata = rdata::parse(rtype, data, &self.origin).map_err(bad)?;
             Action::Records(vec![LocalRecord { rtype, ttl: ttl.or(self.ttl), rdata }])
         };
-        context.rule(Rule { action: Some(action), ..Rule::new(name, scope) });
+        context.rule(Rule { action: Some(action), ..Rule::new(rule_owner, scope) });
         Ok(())
     }
 }
@@ -266,58 +252,43 @@ fn meaning_of_target(target: &Name) -> Result<Action, Refused> {
     Ok(action)
 }
 
-/// Passes QNAME triggers; the other kinds are counted when they are well formed, and errors when not.
-fn check_trigger(labels: &[&[u8]]) -> Result<(), Refused> {
-    const SUPPORT: Refused = (Reason::Trigger, "only QNAME triggers are applied yet");
-    let Some((last, rest)) = labels.split_last() else { return Ok(()) };
-    match *last {
-        b"rpz-ip" | b"rpz-client-ip" | b"rpz-nsip" => {
-            check_prefix(rest).map_err(|detail| (Reason::BadValue, detail))?;
-            Err(SUPPORT)
+/// What the owner below the apex stands for, and which names it covers.
+fn read_trigger(labels: &[&[u8]], context: &mut Context<'_>) -> Result<(Owner, Scope), Refused> {
+    let (kind, rest) = match labels.split_last() {
+        Some((last, rest)) if last.starts_with(b"rpz-") => (*last, rest),
+        _ => return read_name(labels, context).map(|(name, scope)| (Owner::Name(name), scope)),
+    };
+    let address: fn(IpNet) -> Owner = match kind {
+        b"rpz-ip" => Owner::Answer,
+        b"rpz-nsip" => Owner::NameServerAddress,
+        b"rpz-client-ip" => Owner::Client,
+        b"rpz-nsdname" if rest.is_empty() => return Err((Reason::BadValue, "rpz-nsdname: the name is missing")),
+        b"rpz-nsdname" => {
+            return read_name(rest, context).map(|(name, scope)| (Owner::NameServer(name), scope));
         }
-        b"rpz-nsdname" if rest.is_empty() => Err((Reason::BadValue, "rpz-nsdname: the name is missing")),
-        b"rpz-nsdname" => Err(SUPPORT),
-        last if last.starts_with(b"rpz-") => Err((Reason::Trigger, "an unknown kind of trigger")),
-        _ => Ok(()),
-    }
+        _ => return Err((Reason::Trigger, "an unknown kind of trigger")),
+    };
+    let prefix = prefix_from_labels(rest).map_err(|detail| (Reason::BadValue, detail))?;
+    Ok((address(prefix), Scope::Exact))
 }
 
-/// `24.0.2.0.192` is 192.0.2.0/24; `48.zz.db8.2001` is 2001:db8::/48.
-fn check_prefix(labels: &[&[u8]]) -> Result<(), &'static str> {
-    const BAD: &str = "no prefix; write its length, then the address backwards, as in 24.0.2.0.192";
-    let Some((length, rest)) = labels.split_first() else { return Err(BAD) };
-    let decimal = |label: &[u8]| -> Option<u32> {
-        let plain = !label.is_empty() && label.len() <= 3 && label.iter().all(u8::is_ascii_digit);
-        plain.then(|| label.iter().fold(0, |number, octet| number * 10 + u32::from(octet - b'0')))
+/// A name, or a star and all that is below a name.
+fn read_name(labels: &[&[u8]], context: &mut Context<'_>) -> Result<(DomainName, Scope), Refused> {
+    let (scope, covered) = match labels[0] {
+        b"*" => (context.starred(false), &labels[1..]),
+        // Whatever `match` says: an owner without a star is that name, and its other half is written out.
+        _ => (Scope::Exact, labels),
     };
-    let length = decimal(length).ok_or(BAD)?;
-    let (bits, width) = if rest.len() == 4 && !rest.contains(&&b"zz"[..]) {
-        let mut octets = [0; 4];
-        for (octet, label) in octets.iter_mut().zip(rest.iter().rev()) {
-            *octet = decimal(label).and_then(|number| u8::try_from(number).ok()).ok_or(BAD)?;
-        }
-        (u128::from(u32::from(Ipv4Addr::from(octets))), 32)
-    } else {
-        let mut words = Vec::new();
-        for label in rest.iter().rev() {
-            if *label == b"zz" {
-                words.extend(std::iter::repeat_n(0, 9_usize.saturating_sub(rest.len())));
-            } else {
-                let text = std::str::from_utf8(label).ok().filter(|text| text.len() <= 4).ok_or(BAD)?;
-                words.push(u16::from_str_radix(text, 16).map_err(|_| BAD)?);
-            }
-        }
-        let words: [u16; 8] = words.try_into().map_err(|_| BAD)?;
-        (u128::from(Ipv6Addr::from(words)), 128)
-    };
-    if length == 0 || length > width {
-        return Err("a prefix length is from 1 to 32, or to 128 for IPv6");
+    if covered.contains(&&b"*"[..]) {
+        return Err((Reason::Pattern, "wildcards inside a name are not supported"));
     }
-    let host = width - length;
-    if host > 0 && bits & ((1 << host) - 1) != 0 {
-        return Err("bits are set behind the prefix");
+    let name = from_labels(covered);
+    // `*` right below the apex is everything: a walled garden, which somebody must ask for.
+    let is_garden = name.is_root() && scope == Scope::Below && context.settings.allow_suffix;
+    if !is_garden {
+        context.names.guard(&name)?;
     }
-    Ok(())
+    Ok((name, scope))
 }
 
 fn from_labels(labels: &[&[u8]]) -> DomainName {
@@ -413,6 +384,20 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_of_trigger_is_read() {
+        for (record, rule) in [
+            ("24.0.2.0.192.rpz-ip CNAME .", "exact 24.0.2.0.192.rpz-ip nxdomain"),
+            ("128.1.zz.rpz-ip CNAME *.", "exact 128.1.zz.rpz-ip nodata"),
+            ("32.1.2.0.192.rpz-client-ip CNAME rpz-drop.", "exact 32.1.2.0.192.rpz-client-ip drop"),
+            ("48.zz.db8.2001.rpz-nsip A 192.0.2.1", "exact 48.zz.db8.2001.rpz-nsip A 192.0.2.1 60"),
+            ("ns.example.rpz-nsdname CNAME rpz-passthru.", "exact ns.example.rpz-nsdname allow"),
+            ("*.bad.example.rpz-nsdname CNAME .", "below bad.example.rpz-nsdname nxdomain"),
+        ] {
+            assert_eq!(read(Format::Rpz, &format!("{HEAD}{record}\n"), |_| ()), [rule], "{record}");
+        }
+    }
+
+    #[test]
     fn owners_are_relative_to_the_apex() {
         let zone = "rpz.local. 60 IN SOA a. b. 1 2 3 4 5\nads.example.rpz.local. 60 IN CNAME .\nout.example. 60 IN CNAME .\nrpz.local. 60 IN SOA a. b. 1 2 3 4 5\n";
         assert_eq!(read(Format::Rpz, zone, |_| ()), ["exact ads.example nxdomain"]);
@@ -425,16 +410,13 @@ mod tests {
     #[test]
     fn what_gives_no_rule_is_counted_under_its_reason() {
         for (record, reason) in [
-            ("24.0.2.0.192.rpz-ip CNAME .", Reason::Trigger),
-            ("32.1.2.0.192.rpz-client-ip CNAME rpz-drop.", Reason::Trigger),
-            ("48.zz.db8.2001.rpz-nsip CNAME .", Reason::Trigger),
-            ("128.1.zz.rpz-ip CNAME .", Reason::Trigger),
-            ("ns.example.rpz-nsdname CNAME .", Reason::Trigger),
+            ("ns.example.rpz-unheard CNAME .", Reason::Trigger),
             ("0.0.2.0.192.rpz-ip CNAME .", Reason::BadValue),
             ("33.1.2.0.192.rpz-ip CNAME .", Reason::BadValue),
             ("24.1.2.0.192.rpz-ip CNAME .", Reason::BadValue),
             ("1.2.0.192.rpz-ip CNAME .", Reason::BadValue),
             ("rpz-nsdname CNAME .", Reason::BadValue),
+            ("com.rpz-nsdname CNAME .", Reason::PublicSuffix),
             ("a.example CNAME rpz-unheard.", Reason::Record),
             ("a.example CNAME x.rpz-passthru.", Reason::Record),
             ("a.example DNAME b.example.", Reason::Record),
