@@ -46,7 +46,7 @@ pub(super) enum CommandError {
 impl CommandError {
     /// Whether the configuration is wrong.
     pub(super) fn is_usage(&self) -> bool {
-        matches!(self, Self::Config(_))
+        matches!(self, Self::Config(_) | Self::Convert(ConvertError::NoTarget))
     }
 
     /// Whether a guard has refused.

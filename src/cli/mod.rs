@@ -228,6 +228,8 @@ enum Failure {
     Lists(#[from] lists::CommandError),
     #[error(transparent)]
     Call(#[from] CallError),
+    #[error("control.listen: port 0 is another one at each start; name the server that is meant with --control")]
+    NoPort,
     #[error("done, but not all is well: {0}")]
     Warnings(String),
 }
@@ -235,7 +237,7 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) => WRONG,
+            Self::Config(_) | Self::NoPort => WRONG,
             Self::Lists(error) if error.is_usage() => WRONG,
             Self::Lists(error) if error.is_refused() => REFUSED,
             Self::Call(error) if error.is_refused() => REFUSED,
@@ -262,17 +264,15 @@ impl Cli {
         let config = || Config::load(self.config.as_deref());
         let client = |server: &Server| remote::client(server.control, self.config.as_deref());
         match self.command {
-            Command::Serve { allow_unfiltered } => {
-                let options = daemon::Options { allow_unfiltered, progress: progress::bar() };
-                Ok(daemon::serve(config()?, options)?)
-            }
+            Command::Serve { allow_unfiltered } => Ok(daemon::serve(config()?, daemon::Options { allow_unfiltered })?),
             Command::Compile { output, stats, waive_guards } => {
                 Ok(lists::compile(&config()?, output.as_deref(), matches!(stats, Some(StatsForm::Json)), waive_guards)?)
             }
             Command::Rebuild { refresh, noticed } => {
                 let freshness = if refresh { Freshness::Refresh } else { Freshness::Cached };
                 let cause = if noticed { Cause::Noticed } else { Cause::Asked };
-                say!("{}", daemon::rebuild_for_server(&config()?, freshness, cause).map_err(ServeError::State)?);
+                let done = daemon::rebuild_for_server(&config()?, freshness, cause, &mut *progress::bar());
+                say!("{}", done.map_err(ServeError::State)?);
                 Ok(())
             }
             Command::Check { strict } => Ok(lists::check(&config()?, strict)?),

@@ -8,17 +8,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::{Failure, OverrideArgs, say};
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::control::client::Client;
 use crate::control::{Flush, Flushed, NewOverride, Reloaded, RemoveOverride, Rollback, Status};
 use crate::name::DomainName;
 use crate::policy::{Override, OverrideKind};
 
 /// A client of the server at `control`, or of the one that the configuration describes.
-pub(super) fn client(control: Option<SocketAddr>, config: Option<&Path>) -> Result<Client, ConfigError> {
-    match control {
-        Some(address) => Ok(Client::new(address)),
-        None => Ok(Client::new(Config::load(config)?.control.listen)),
+pub(super) fn client(control: Option<SocketAddr>, config: Option<&Path>) -> Result<Client, Failure> {
+    let address = match control {
+        Some(address) => address,
+        None => Config::load(config)?.control.listen,
+    };
+    match address.port() {
+        0 => Err(Failure::NoPort),
+        _ => Ok(Client::new(address)),
     }
 }
 

@@ -5,6 +5,7 @@
 //! generations/current         a symbolic link to one of them
 //! generations/history         a line for each publication, newest last
 //! generations/inputs.json     what the current one was made from
+//! generations/lock            held by the process that changes any of these
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -115,6 +116,7 @@ impl Store {
     ///
     /// When the store cannot be written; the current generation stays.
     pub fn publish(&self, compiled: Compiled, keep: usize, now: Now) -> Result<PathBuf, StoreError> {
+        let _one_at_a_time = self.lock()?;
         let path = self.file_of(&compiled.generation);
         let Compiled { file, generation, report, fingerprint } = compiled;
         file.persist(&path).map_err(|error| StoreError::Io { path: path.clone(), source: error.error })?;
@@ -150,6 +152,7 @@ impl Store {
     ///
     /// When there is no such generation, or the store cannot be written.
     pub fn rollback(&self, id: Option<&str>, now: Now) -> Result<PathBuf, StoreError> {
+        let _one_at_a_time = self.lock()?;
         let generations = self.generations();
         let found = match id {
             Some(id) => generations.iter().rev().find(|generation| generation.id.starts_with(id) && !id.is_empty()),
@@ -166,6 +169,14 @@ impl Store {
         };
         self.point_to(&found.id, now)?;
         Ok(self.file_of(&found.id))
+    }
+
+    /// Waits until no other process changes the store; it is free again when this is dropped, or the process ends.
+    fn lock(&self) -> Result<File, StoreError> {
+        let path = self.generations.join("lock");
+        let file = File::create(&path).map_err(at(&path))?;
+        file.lock().map_err(at(&path))?;
+        Ok(file)
     }
 
     fn point_to(&self, id: &str, now: Now) -> Result<(), StoreError> {

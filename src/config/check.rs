@@ -22,6 +22,8 @@ use crate::{answer, cache, control, front, pipeline, recursor};
 
 /// The least that a payload size may be (RFC 6891, section 6.2.5).
 const MIN_PAYLOAD: u16 = 512;
+/// Far more threads than there are cores would only wait for each other.
+const MAX_WORKERS: usize = 1024;
 /// The longest name of a list.
 const MAX_LIST_NAME: usize = 64;
 
@@ -54,6 +56,29 @@ impl Checker<'_> {
         }
         if server.log.parse::<tracing_subscriber::EnvFilter>().is_err() {
             self.fault("server.log", format!("{:?} is no filter; write a level such as \"info\"", server.log));
+        }
+        if let Some(again) = (1..server.listen.len()).find(|&index| {
+            let address = server.listen[index];
+            address.port() != 0 && server.listen[..index].contains(&address)
+        }) {
+            let key = format!("server.listen[{again}]");
+            self.fault(&key, format!("{} stands there twice; leave one of them out", server.listen[again]));
+        }
+        if server.workers > MAX_WORKERS {
+            self.fault("server.workers", format!("write a number up to {MAX_WORKERS}, or 0 for one per core"));
+        }
+        for (key, is_zero) in [
+            ("limits.waiting", limits.waiting == 0),
+            ("limits.waiting-per-client", limits.waiting_per_client == 0),
+            ("limits.connections", limits.connections == 0),
+            ("limits.connections-per-client", limits.connections_per_client == 0),
+            ("limits.queries-per-connection", limits.queries_per_connection == 0),
+            ("limits.idle-timeout", limits.idle_timeout.0.is_zero()),
+            ("resolver.client-timeout", resolver.client_timeout.0.is_zero()),
+        ] {
+            if is_zero {
+                self.fault(key, "with 0 nobody is answered; write more");
+            }
         }
         if cache.min_ttl.0 > cache.max_ttl.0 {
             self.fault("cache.min-ttl", "it is above cache.max-ttl; lower it");

@@ -103,12 +103,30 @@ impl<'t> Document<'t> {
         {
             message = format!("there is no such key; the keys here are {known}");
         }
+        if let Some((wrong, expected)) = message.rsplit_once(", expected ") {
+            message = format!("{wrong}, expected {}", for_people(expected));
+        } else if message == "invalid socket address syntax" {
+            message += "; write an address and a port, such as \"127.0.0.1:5300\" or \"[::1]:5300\"";
+        }
         let line = error.span().map(|span| self.line(span.start));
         Fault { file: self.file.map(Path::to_owned), line, key, message }
     }
 
     fn line(&self, offset: usize) -> usize {
         1 + self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|&&octet| octet == b'\n').count()
+    }
+}
+
+/// What a value should be, when the reader calls it by a type of the programming language.
+fn for_people(expected: &str) -> &str {
+    match expected {
+        "u8" => "a whole number up to 255",
+        "u16" => "a whole number up to 65535",
+        "usize" | "u32" | "u64" => "a whole number that is not negative",
+        "i32" => "a whole number",
+        "a sequence" => "a list in brackets, such as [\"...\"]",
+        table if table.starts_with("struct ") => "a table",
+        other => other,
     }
 }
 

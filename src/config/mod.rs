@@ -241,8 +241,23 @@ mod tests {
     fn what_is_wrong_is_named_by_key_and_line() {
         for (text, expected) in [
             ("[server]\nlissten = 1", "q.toml:2: server.lissten: there is no such key; the keys here are `listen`,"),
+            (
+                "[server]\nlisten = [\"127.0.0.1:53\", \"[::1]:53\", \"127.0.0.1:53\"]",
+                "q.toml:2: server.listen[2]: 127.0.0.1:53 stands there twice",
+            ),
+            (
+                "[server]\nworkers = -1",
+                "q.toml:2: server.workers: invalid value: integer `-1`, expected a whole number",
+            ),
+            ("[server]\nworkers = 5000", "q.toml:2: server.workers: write a number up to 1024"),
+            ("server = 1", "q.toml:1: server: invalid type: integer `1`, expected a table"),
+            ("[limits]\nwaiting = 0", "q.toml:2: limits.waiting: with 0 nobody is answered"),
+            ("[resolver]\nclient-timeout = \"0s\"", "q.toml:2: resolver.client-timeout: with 0 nobody is answered"),
             ("[servers]", "q.toml:1: servers: there is no such key; the keys here are `server`, "),
-            ("[server]\n\nlisten = \"127.0.0.1:53\"", "q.toml:3: server.listen: invalid type: string"),
+            (
+                "[server]\n\nlisten = \"127.0.0.1:53\"",
+                "q.toml:3: server.listen: invalid type: string \"127.0.0.1:53\", expected a list in brackets",
+            ),
             ("[server]\nlisten = [\"127.0.0.1:53\", \"53\"]", "q.toml:2: server.listen[1]: invalid socket address"),
             ("[server]\nlisten = []", "q.toml:2: server.listen: there is no address to listen on"),
             (

@@ -28,8 +28,9 @@ use crate::metrics;
 const MAX_CONNECTIONS: usize = 128;
 /// The largest request body.
 const MAX_BODY: usize = 64 * 1024;
-/// How long a client may take to send a request's head, the pause between two requests included.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take to send a request's head, the pause between two requests included, and how long to send
+/// its body.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one connection may last: above the longest compile that a caller waits for.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long to leave `accept` alone after it has failed.
@@ -116,7 +117,7 @@ async fn serve_connection(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(SEND_TIMEOUT)
         .max_headers(64)
         .max_buf_size(MAX_BODY)
         .serve_connection(TokioIo::new(stream), service);
@@ -132,64 +133,78 @@ async fn serve_connection(
 
 async fn answer(request: Request<Incoming>, client: IpAddr, settings: &Settings, backend: &dyn Backend) -> Reply {
     let path = request.uri().path().to_owned();
-    let get = matches!(*request.method(), Method::GET | Method::HEAD);
+    let Some(allowed) = methods(&path) else {
+        let here = "here are /metrics, /healthz, /readyz and /api/v1/";
+        return match path.starts_with("/api/") {
+            true => refusal(&Problem::new(ProblemKind::NotFound, format!("there is no {path}; {here}"))),
+            false => plain(StatusCode::NOT_FOUND, format!("{here}\n")),
+        };
+    };
+    // What can be read can be asked about (RFC 9110, section 9.3.2).
+    let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+    if !allowed.contains(method) {
+        let allow = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+        let mut reply = match path.starts_with("/api/") {
+            true => json(StatusCode::METHOD_NOT_ALLOWED, &Problem::new(ProblemKind::Usage, format!("only {allow}"))),
+            false => plain(StatusCode::METHOD_NOT_ALLOWED, format!("only {allow}\n")),
+        };
+        reply.headers_mut().insert(header::ALLOW, HeaderValue::from_str(&allow).expect("methods are plain words"));
+        return reply;
+    }
     match path.as_str() {
-        "/metrics" if get => text(StatusCode::OK, metrics::CONTENT_TYPE, backend.metrics()),
-        "/healthz" if get => plain(StatusCode::OK, "ok\n"),
-        "/readyz" if get => match backend.ready() {
+        "/metrics" => text(StatusCode::OK, metrics::CONTENT_TYPE, backend.metrics()),
+        "/healthz" => plain(StatusCode::OK, "ok\n"),
+        "/readyz" => match backend.ready() {
             Ok(()) => plain(StatusCode::OK, "ready\n"),
             Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
         },
-        "/metrics" | "/healthz" | "/readyz" => plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n"),
-        path if path.starts_with("/api/") => {
+        _ => {
             let outcome = match refuse(&request, client, settings) {
                 Some(problem) => Err(problem),
-                None => call(request, path, backend).await,
+                None => call(request, &path, backend).await,
             };
-            outcome.unwrap_or_else(|problem| {
-                let status = match problem.kind {
-                    ProblemKind::Usage => StatusCode::BAD_REQUEST,
-                    ProblemKind::Forbidden => StatusCode::FORBIDDEN,
-                    ProblemKind::NotFound => StatusCode::NOT_FOUND,
-                    ProblemKind::Refused => StatusCode::CONFLICT,
-                    ProblemKind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
-                };
-                json(status, &problem)
-            })
+            outcome.unwrap_or_else(|problem| refusal(&problem))
         }
-        _ => plain(StatusCode::NOT_FOUND, "here are /metrics, /healthz, /readyz and /api/v1/\n"),
     }
 }
 
-/// The routes of the API.
+/// What may be done with what is at `path`; `None` when there is nothing.
+fn methods(path: &str) -> Option<&'static [Method]> {
+    Some(match path {
+        "/metrics" | "/healthz" | "/readyz" | "/api/v1/status" => &[Method::GET],
+        "/api/v1/reload" | "/api/v1/rollback" | "/api/v1/flush" | "/api/v1/explain" => &[Method::POST],
+        "/api/v1/overrides" => &[Method::GET, Method::POST, Method::DELETE],
+        _ => return None,
+    })
+}
+
+/// Carries out a request to the API that may be made.
 async fn call(request: Request<Incoming>, path: &str, backend: &dyn Backend) -> Result<Reply, Problem> {
-    let method = request.method().clone();
-    match (method, path) {
-        (Method::GET, "/api/v1/status") => Ok(ok(&backend.status())),
-        (Method::POST, "/api/v1/reload") => backend.reload().await.map(|done| ok(&done)),
-        (Method::POST, "/api/v1/rollback") => {
+    match (request.method(), path) {
+        (_, "/api/v1/status") => Ok(ok(&backend.status())),
+        (_, "/api/v1/reload") => backend.reload().await.map(|done| ok(&done)),
+        (_, "/api/v1/rollback") => {
             let Rollback { generation } = body(request).await?;
             backend.rollback(generation).await.map(|done| ok(&done))
         }
-        (Method::POST, "/api/v1/flush") => {
+        (_, "/api/v1/flush") => {
             let flush: Flush = body(request).await?;
             Ok(ok(&backend.flush(&flush)))
         }
-        (Method::GET, "/api/v1/overrides") => Ok(ok(&backend.overrides())),
-        (Method::POST, "/api/v1/overrides") => {
-            let new: NewOverride = body(request).await?;
-            backend.add_override(new).map(|done| json(StatusCode::CREATED, &done))
-        }
-        (Method::DELETE, "/api/v1/overrides") => {
-            let RemoveOverride { name } = body(request).await?;
-            backend.remove_override(&name).map(|()| ok(&serde_json::json!({ "removed": name })))
-        }
-        (Method::POST, "/api/v1/explain") => {
+        (_, "/api/v1/explain") => {
             let what: Explain = body(request).await?;
             what.record_type().map_err(|error| Problem::new(ProblemKind::Usage, error.to_string()))?;
             Ok(ok(&backend.explain(&what)))
         }
-        (method, path) => Err(Problem::new(ProblemKind::NotFound, format!("there is no {method} {path}"))),
+        (&Method::POST, _) => {
+            let new: NewOverride = body(request).await?;
+            backend.add_override(new).map(|done| json(StatusCode::CREATED, &done))
+        }
+        (&Method::DELETE, _) => {
+            let RemoveOverride { name } = body(request).await?;
+            backend.remove_override(&name).map(|()| ok(&serde_json::json!({ "removed": name })))
+        }
+        _ => Ok(ok(&backend.overrides())),
     }
 }
 
@@ -213,7 +228,8 @@ fn refuse(request: &Request<Incoming>, client: IpAddr, settings: &Settings) -> O
     {
         return forbidden("requests from web pages of other sites are refused".to_owned());
     }
-    if request.method() != Method::GET && !is_json(headers) {
+    let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !is_reading && !is_json(headers) {
         return Some(Problem::new(ProblemKind::Usage, "send JSON: Content-Type must be application/json"));
     }
     None
@@ -238,13 +254,24 @@ fn is_json(headers: &HeaderMap) -> bool {
 /// Reads a JSON body; none at all is an empty object.
 async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Problem> {
     let usage = |message: String| Problem::new(ProblemKind::Usage, message);
-    let bytes = Limited::new(request.into_body(), MAX_BODY)
-        .collect()
+    let bytes = tokio::time::timeout(SEND_TIMEOUT, Limited::new(request.into_body(), MAX_BODY).collect())
         .await
+        .map_err(|_| usage("the body does not come to its end".to_owned()))?
         .map_err(|error| usage(format!("the body cannot be read: {error}")))?
         .to_bytes();
     let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
     serde_json::from_slice(&bytes).map_err(|error| usage(format!("the body does not make sense: {error}")))
+}
+
+fn refusal(problem: &Problem) -> Reply {
+    let status = match problem.kind {
+        ProblemKind::Usage => StatusCode::BAD_REQUEST,
+        ProblemKind::Forbidden => StatusCode::FORBIDDEN,
+        ProblemKind::NotFound => StatusCode::NOT_FOUND,
+        ProblemKind::Refused => StatusCode::CONFLICT,
+        ProblemKind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    json(status, problem)
 }
 
 fn ok(value: &impl Serialize) -> Reply {

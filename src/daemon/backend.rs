@@ -212,18 +212,27 @@ impl Daemon {
     /// Makes the overrides `change` asks for, in the file and then in the policy in force.
     fn change_overrides<T>(&self, change: impl FnOnce(&mut OverrideSet) -> T) -> Result<T, Problem> {
         let mut file = self.overrides.lock();
-        let mut set = file.set().clone();
-        set.remove_ended(self.clock.now().wall);
-        let done = change(&mut set);
-        if set != *file.set() {
-            file.replace(set.clone()).map_err(|error| Problem::new(ProblemKind::Failed, error.to_string()))?;
-            self.pipeline.replace_policy(self.pipeline.policy().with_overrides(set));
+        let before = file.set().clone();
+        let wall = self.clock.now().wall;
+        let done = file.change(|set| {
+            set.remove_ended(wall);
+            change(set)
+        });
+        let done = done.map_err(|error| Problem::new(ProblemKind::Failed, error.to_string()))?;
+        if *file.set() != before {
+            self.pipeline.replace_policy(self.pipeline.policy().with_overrides(file.set().clone()));
         }
         Ok(done)
     }
 
-    /// Takes overrides that have ended out of the file.
-    pub(super) fn remove_ended_overrides(&self) {
+    /// Takes overrides that have ended out of the file, and brings in what another server has changed there.
+    pub(super) fn tidy_overrides(&self) {
+        let wall = self.clock.now().wall;
+        let file = self.overrides.lock();
+        if file.is_current() && file.set().iter().all(|entry| wall < entry.ends_at) {
+            return;
+        }
+        drop(file);
         if let Err(problem) = self.change_overrides(|_| ()) {
             warn!(error = %problem, "overrides that have ended stay in their file");
         }

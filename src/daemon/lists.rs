@@ -1,6 +1,6 @@
 //! From the lists in the configuration to the generation in force, at the start and at each reload.
 //!
-//! A reload compiles in a process of its own: compiling takes memory by the size of the lists, of which an allocator
+//! A server compiles in a process of its own: compiling takes memory by the size of the lists, of which an allocator
 //! gives back what it likes, and a process that ends all.
 
 use std::collections::BTreeMap;
@@ -93,19 +93,14 @@ pub enum Cause {
 
 /// The generation to start with: the compiled one if nothing has changed, a new one if something has, the last good
 /// one if that fails.
-pub(super) fn start(
-    store: &Store,
-    settings: &compile::Settings,
-    clock: &Clock,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<Loaded, ListsError> {
-    if let Some(path) = store.unchanged(settings) {
+pub(super) fn start(store: &Store, config: &Config, clock: &Clock) -> Result<Loaded, ListsError> {
+    if let Some(path) = store.unchanged(&config.compile) {
         match open(store, &path) {
             Ok(loaded) => return Ok(loaded),
             Err(error) => warn!(%error, "the compiled lists cannot be used; compiling them again"),
         }
     }
-    let failure = match rebuild(store, settings, Freshness::Cached, Cause::Asked, clock, progress) {
+    let failure = match rebuild_apart(store, config, Freshness::Cached, Cause::Asked, clock) {
         Ok(loaded) => return Ok(loaded),
         Err(error) => error,
     };
@@ -174,15 +169,21 @@ pub(super) fn rebuild_apart(
     open(store, &store.current().ok_or(ListsError::Ended(output.status))?)
 }
 
-/// What the process that a server starts for a reload does. It writes to the server's log, and returns what it has to say.
+/// What the process does that a server starts to compile. It writes to the server's log, and returns what it has to
+/// say.
 ///
 /// # Errors
 ///
 /// When it cannot write to the store.
-pub fn rebuild_for_server(config: &Config, freshness: Freshness, cause: Cause) -> Result<String, StoreError> {
+pub fn rebuild_for_server(
+    config: &Config,
+    freshness: Freshness,
+    cause: Cause,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<String, StoreError> {
     log::start(&config.server);
     let store = Store::open(&config.server.state_dir)?;
-    let rebuilt = rebuild(&store, &config.compile, freshness, cause, &Clock::system(), &mut |_| {});
+    let rebuilt = rebuild(&store, &config.compile, freshness, cause, &Clock::system(), progress);
     let done = rebuilt.map(drop).map_err(|error| Complaint { refused: error.is_refused(), message: error.to_string() });
     Ok(serde_json::to_string(&done).expect("strings have a JSON form"))
 }

@@ -18,12 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
-use crate::compile::{Freshness, Progress, Store, StoreError};
+use crate::compile::{Freshness, Store, StoreError};
 use crate::config::{Config, DEFAULT_LISTS, Transport};
 use crate::control::{Control, ControlError};
 use crate::front::{BindError, Front, Sockets};
@@ -88,11 +89,10 @@ pub enum ServeError {
 }
 
 /// How to serve, beside the configuration.
+#[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// Start without filtering when there are no lists to be had.
     pub allow_unfiltered: bool,
-    /// Is told how far the compilation at the start is.
-    pub progress: Box<dyn FnMut(Progress<'_>)>,
 }
 
 /// Serves until SIGTERM or SIGINT, and then answers what it has taken.
@@ -100,7 +100,7 @@ pub struct Options {
 /// # Errors
 ///
 /// When it cannot start, or a worker ends by itself.
-pub fn serve(config: Config, mut options: Options) -> Result<(), ServeError> {
+pub fn serve(config: Config, options: Options) -> Result<(), ServeError> {
     log::start(&config.server);
     if config.compile.lists.is_empty() {
         if config.path.is_none() && !options.allow_unfiltered {
@@ -112,7 +112,7 @@ pub fn serve(config: Config, mut options: Options) -> Result<(), ServeError> {
     let store = Store::open(&config.server.state_dir)?;
     // Looked at before the lists are read: what changes meanwhile is noticed.
     let sight = Sight::take(&config.compile.lists);
-    let loaded = match lists::start(&store, &config.compile, &clock, &mut options.progress) {
+    let loaded = match lists::start(&store, &config, &clock) {
         Ok(loaded) => Some(loaded),
         Err(failure) if options.allow_unfiltered => {
             error!(error = %failure, "there are no lists; nothing is blocked");
@@ -188,6 +188,8 @@ async fn run(
     if !watch_every.is_zero() {
         tasks.spawn(stop.clone().run_until_cancelled_owned(watch_files(Arc::clone(&daemon), sight, watch_every)));
     }
+    let reload = Arc::new(Notify::new());
+    tasks.spawn(stop.clone().run_until_cancelled_owned(reload_when_told(Arc::clone(&daemon), Arc::clone(&reload))));
     tasks.spawn(stop.clone().run_until_cancelled_owned(refresh_urls(Arc::clone(&daemon))));
     tasks.spawn(stop.clone().run_until_cancelled_owned(async move { anchors.keep_anchors().await }));
     tasks.spawn(stop.clone().run_until_cancelled_owned(tidy_overrides(Arc::clone(&daemon))));
@@ -206,13 +208,7 @@ async fn run(
             _ = interrupt.recv() => break Ok(()),
             () = front.failed() => break Err(ServeError::Worker),
             Ok(()) = new_admission.changed() => front.replace_admission(&new_admission.borrow_and_update()),
-            _ = hangup.recv() => {
-                let daemon = Arc::clone(&daemon);
-                tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
-                    // What came of it is in the log and in the metrics.
-                    let _ = daemon.reload(Freshness::Refresh, Cause::Asked).await;
-                }));
-            }
+            _ = hangup.recv() => reload.notify_one(),
         }
     };
 
@@ -268,6 +264,15 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
+/// Reloads for each signal, and once for all that come in the meantime.
+async fn reload_when_told(daemon: Arc<Daemon>, told: Arc<Notify>) {
+    loop {
+        told.notified().await;
+        // What came of it is in the log and in the metrics.
+        let _ = daemon.reload(Freshness::Refresh, Cause::Asked).await;
+    }
+}
+
 /// Brings in lists whose files have changed.
 async fn watch_files(daemon: Arc<Daemon>, sight: Sight, every: Duration) {
     let mut watch = Watch::new(sight);
@@ -305,6 +310,6 @@ async fn refresh_urls(daemon: Arc<Daemon>) {
 async fn tidy_overrides(daemon: Arc<Daemon>) {
     loop {
         tokio::time::sleep(TIDY).await;
-        daemon.remove_ended_overrides();
+        daemon.tidy_overrides();
     }
 }

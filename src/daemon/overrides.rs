@@ -39,13 +39,19 @@ impl OverridesFile {
     /// Reads the file in the state folder; without one there are no overrides.
     pub(super) fn open(state_dir: &Path) -> Result<Self, OverridesFileError> {
         let path = state_dir.join("overrides.json");
-        let set = match fs::read_to_string(&path) {
-            Ok(text) => OverrideSet::from_json(&text)
-                .map_err(|source| OverridesFileError::Content { path: path.clone(), source })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => OverrideSet::default(),
-            Err(source) => return Err(OverridesFileError::Io { path, source }),
-        };
+        let set = Self::read(&path)?;
         Ok(Self { path, set })
+    }
+
+    fn read(path: &Path) -> Result<OverrideSet, OverridesFileError> {
+        let path = || path.to_owned();
+        match fs::read_to_string(path()) {
+            Ok(text) => {
+                OverrideSet::from_json(&text).map_err(|source| OverridesFileError::Content { path: path(), source })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(OverrideSet::default()),
+            Err(source) => Err(OverridesFileError::Io { path: path(), source }),
+        }
     }
 
     /// The overrides.
@@ -53,11 +59,27 @@ impl OverridesFile {
         &self.set
     }
 
-    /// Keeps `set` in place of what there is. On an error nothing has changed.
-    pub(super) fn replace(&mut self, set: OverrideSet) -> Result<(), OverridesFileError> {
-        self.write(&set.to_json()).map_err(|source| OverridesFileError::Io { path: self.path.clone(), source })?;
+    /// Whether the file says the same.
+    pub(super) fn is_current(&self) -> bool {
+        Self::read(&self.path).is_ok_and(|kept| kept == self.set)
+    }
+
+    /// Changes the overrides and keeps them. On an error the file is as it was.
+    ///
+    /// Another server with this state folder may have changed the file meanwhile: it is read again first, and nobody
+    /// else writes it until this is done.
+    pub(super) fn change<T>(&mut self, change: impl FnOnce(&mut OverrideSet) -> T) -> Result<T, OverridesFileError> {
+        let fault = |source| OverridesFileError::Io { path: self.path.clone(), source };
+        let lock = File::create(self.path.with_extension("lock")).map_err(fault)?;
+        lock.lock().map_err(fault)?;
+        let kept = Self::read(&self.path)?;
+        let mut set = kept.clone();
+        let done = change(&mut set);
+        if set != kept {
+            self.write(&set.to_json()).map_err(fault)?;
+        }
         self.set = set;
-        Ok(())
+        Ok(done)
     }
 
     /// A new file that is renamed into place: a crash leaves the old one or the new one.
@@ -80,17 +102,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut file = OverridesFile::open(folder.path()).unwrap();
         assert!(file.set().is_empty());
-        let mut set = file.set().clone();
-        set.insert(Override {
-            name: "ads.example".parse().unwrap(),
+        let mut other = OverridesFile::open(folder.path()).unwrap();
+        let entry = |name: &str| Override {
+            name: name.parse().unwrap(),
             kind: OverrideKind::Allow,
             reason: "a test".to_owned(),
             author: None,
             created_at: 1,
             ends_at: 2,
-        });
-        file.replace(set.clone()).unwrap();
-        assert_eq!(OverridesFile::open(folder.path()).unwrap().set(), &set);
+        };
+        file.change(|set| set.insert(entry("ads.example"))).unwrap();
+        assert_eq!(OverridesFile::open(folder.path()).unwrap().set(), file.set());
+        other.change(|set| set.insert(entry("b.example"))).unwrap();
+        assert_eq!(other.set().len(), 2, "nothing of the other server's is lost");
     }
 
     #[test]

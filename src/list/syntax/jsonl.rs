@@ -23,7 +23,11 @@ impl Parser for Jsonl {
         let object = match serde_json::from_slice(line) {
             Ok(Json::Object(object)) => object,
             Ok(_) => return context.refuse(line, Reason::Malformed, || "write one object a line".into()),
-            Err(error) => return context.refuse(line, Reason::Malformed, || error.to_string()),
+            // It counts lines too, and has seen but one.
+            Err(error) => {
+                return context
+                    .refuse(line, Reason::Malformed, || error.to_string().replace(" at line 1 column", " at column"));
+            }
         };
         let is_header = context.report.rules == 0 && !object.iter().any(|(key, _)| key == "domain");
         if is_header && object.iter().any(|(key, _)| key == "$schema" || key == "version") {
