@@ -4,6 +4,7 @@ Linux only. A figure of a process takes in its children, since some servers work
 """
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import resource
@@ -58,10 +59,16 @@ def allow_open_files(count):
 
 
 def start(command, cores, log):
-    """Starts a server on `cores`; what it says goes to the file `log`."""
+    """Starts a server on `cores`, which ends with us; what it says goes to the file `log`."""
+
+    def place():
+        os.sched_setaffinity(0, cores)
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
     with open(log, "ab") as file:
-        return subprocess.Popen(command, preexec_fn=lambda: os.sched_setaffinity(0, cores), stdin=subprocess.DEVNULL,
-                                stdout=file, stderr=file, cwd=os.path.dirname(log))
+        return subprocess.Popen(command, preexec_fn=place, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+                                cwd=os.path.dirname(log))
 
 
 def stop(process, patience=10):

@@ -19,7 +19,7 @@ NOERROR, NXDOMAIN = 0, 3
 KINDS = {
     "blocked": "a listed name or one below it, picked at random",
     "cached": "one of the popular names, by Zipf's law",
-    "mixed": "20 % blocked, 80 % cached",
+    "mixed": "20 % listed names, 80 % others, the popular ones of both by Zipf's law",
     "miss": "a fresh name in a zone that is known",
     "cold": "a name in a zone that nobody has asked for yet",
 }
@@ -46,12 +46,15 @@ class Questions:
         def blocked():
             return rng.choice(("", "www.")) + rng.choice(self.listed)
 
-        def cached():
+        def popular(names):
             # Zipf's law, near enough: the rank is exponential in a uniform number.
-            return "www." + self.zones[int(len(self.zones) ** rng.random()) - 1]
+            return names[int(len(names) ** rng.random()) - 1]
+
+        def cached():
+            return "www." + popular(self.zones)
 
         def mixed():
-            return blocked() if rng.random() < 0.2 else cached()
+            return popular(self.listed) if rng.random() < 0.2 else cached()
 
         def miss():
             return f"{rng.getrandbits(64):x}." + rng.choice(self.zones)

@@ -61,7 +61,7 @@ class Bench:
 
     def measure(self, kind_of_server):
         """Starts one server and measures all of it; what fails is left out of the row."""
-        row, arguments = {}, self.arguments
+        row, arguments = {"recurses": kind_of_server.recurses}, self.arguments
         self.questions.restart()
         server = kind_of_server(self.folder, self.world)
         command = server.prepare(self.questions.listed)
@@ -78,7 +78,7 @@ class Bench:
                     row["cpu"]["tcp"] = self.cpu(server, process, "mixed", "tcp")
             if "latency" in arguments.parts:
                 row["latency"] = self.latency()
-            if "reload" in arguments.parts:
+            if "reload" in arguments.parts and server.reloads:
                 row["reload"] = self.reload(server, process)
         finally:
             processes.stop(process)
@@ -124,6 +124,8 @@ class Bench:
         before = processes.cpu_seconds(process.pid)
         run = dnsperf(path, *options, port=port)
         spent = processes.cpu_seconds(process.pid) - before
+        if process.poll() is not None:
+            raise Failed("ended by itself")
         answered = run.answered(right)
         if answered < 0.99 * run.sent:
             say(f"  void: of {run.sent:.0f} questions {answered} were answered rightly: {run.codes}")
@@ -208,14 +210,14 @@ def arguments_of(parser):
     parser.add_argument("--patience", type=float, default=90, help="seconds for a start or a reload")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--servers", type=lambda text: text.lower().split(","), default=[""],
-                        help="those whose names begin so")
+                        help="those whose names begin so: " + ", ".join(server.slug() for server in SERVERS[1:]))
     parser.add_argument("--kinds", type=names(KINDS), default=["blocked", "cached", "mixed", "miss"],
                         help="; ".join(f"{kind}: {what}" for kind, what in KINDS.items()).replace("%", "%%"))
     parser.add_argument("--only", type=names(PARTS), dest="parts", default=list(PARTS),
                         help="; ".join(f"{part}: {what}" for part, what in PARTS.items()))
     parser.add_argument("--quick", action="store_true", help="small and short: shows that all works, not how fast")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
-    parser.add_argument("--keep", metavar="FOLDER", help="work there, and leave configurations and logs behind")
+    parser.add_argument("--keep", metavar="FOLDER", help="work in this new folder, and leave lists, configurations and logs")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.names, arguments.queries, arguments.repeats = 2000, 5000, 1
@@ -223,6 +225,28 @@ def arguments_of(parser):
     if "cold" in arguments.kinds and not arguments.cold_zones:
         arguments.cold_zones = 16_000
     return arguments
+
+
+def measure_all(arguments, folder):
+    """What was measured of each server, and whether all went well."""
+    rows, failed = {}, False
+    bench = Bench(arguments, os.path.abspath(folder))
+    try:
+        for server in SERVERS[1:]:
+            if not server.slug().startswith(tuple(arguments.servers)):
+                continue
+            if not server.path_of_program():
+                say(f"{server.name}: {server.program} is not installed, left out")
+                continue
+            try:
+                rows[server.name] = bench.measure(server)
+                say(f"{server.name}: {json.dumps(rows[server.name])}")
+            except (Failed, OSError, subprocess.SubprocessError) as error:
+                failed = True
+                say(f"{server.name}: {error}")
+    finally:
+        bench.close()
+    return rows, failed
 
 
 def main():
@@ -236,27 +260,8 @@ def main():
     if len(processes.CORES) < 2:
         say("only one core here: server and load will disturb each other")
 
-    folder = arguments.keep or tempfile.mkdtemp(prefix="peers-")
-    os.makedirs(folder, exist_ok=True)
-    rows, failed = {}, False
-    bench = Bench(arguments, os.path.abspath(folder))
-    try:
-        for server in SERVERS[1:]:
-            if not server.name.lower().startswith(tuple(arguments.servers)):
-                continue
-            if not server.path_of_program():
-                say(f"{server.name}: {server.program} is not installed, left out")
-                continue
-            try:
-                rows[server.name] = bench.measure(server)
-                say(f"{server.name}: {json.dumps(rows[server.name])}")
-            except (Failed, OSError, subprocess.SubprocessError) as error:
-                failed = True
-                say(f"{server.name}: {error}")
-    finally:
-        bench.close()
-        if not arguments.keep:
-            shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix="peers-") as temporary:
+        rows, failed = measure_all(arguments, arguments.keep or temporary)
     if arguments.json:
         with open(arguments.json, "w", encoding="ascii") as file:
             json.dump(rows, file, indent=1)

@@ -7,7 +7,9 @@ the others forward to a server that has an answer for everything.
 
 import functools
 import glob
+import grp
 import os
+import pwd
 import struct
 import subprocess
 
@@ -29,13 +31,20 @@ class Server:
     blocks_with = "NXDOMAIN"
     recurses = True
     tcp = True
+    # Whether it takes a new list without a restart.
+    reloads = True
     # The file that the list is in, in the form that `write_list` gives it.
     list_file = "rpz.zone"
 
     def __init__(self, folder, world_, connections=1000):
-        self.folder = os.path.join(folder, self.name.replace(",", "").replace(" ", "-"))
+        self.folder = os.path.join(folder, self.slug())
         self.world, self.connections = world_, connections
         os.makedirs(self.folder)
+
+    @classmethod
+    def slug(cls):
+        """The name as one word, for folders and the command line."""
+        return cls.name.lower().replace(",", "").replace(" ", "-")
 
     @classmethod
     def path_of_program(cls):
@@ -289,6 +298,7 @@ class Hickory(Server):
     name = "hickory-dns, blocklist"
     program = "hickory-dns"
     blocks_with = "NOERROR"
+    reloads = False
     list_file = "list.txt"
 
     def configure(self):
@@ -296,6 +306,8 @@ class Hickory(Server):
 listen_addrs_ipv4 = ["{ADDRESS}"]
 listen_port = {PORT}
 directory = "{self.folder}"
+user = "{pwd.getpwuid(os.geteuid()).pw_name}"
+group = "{grp.getgrgid(os.getegid()).gr_name}"
 
 [[zones]]
 zone = "."
@@ -305,6 +317,7 @@ zone_type = "External"
 type = "blocklist"
 lists = ["list.txt"]
 sinkhole_ipv4 = "{SINKHOLE}"
+log_clients = false
 wildcard_match = true
 min_wildcard_depth = 1
 
@@ -369,8 +382,7 @@ function load()
   for name in io.lines('{folder}/list.txt') do
     names:add(name)
   end
-  clearRules()
-  addAction(SuffixMatchNodeRule(names, true), SpoofAction('{sinkhole}'))
+  setRules({{newRuleAction(SuffixMatchNodeRule(names, true), SpoofAction('{sinkhole}'))}})
 end
 load()
 

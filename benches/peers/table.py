@@ -19,17 +19,21 @@ def cpu(rows):
     def cells(kind):
         return {name: row["cpu"][kind] for name, row in rows.items() if row.get("cpu", {}).get(kind)}
 
-    floor = [f"{statistics.median(cell['floor'] for cell in cells(kind).values()):.2f}" if kind != "tcp" else "" for kind in kinds]
+    def forwards(name, kind):
+        return kind in ("miss", "cold") and not rows[name]["recurses"]
+
+    floor = [f"{statistics.median(cell['floor'] for cell in cells(kind).values()):.2f}" for kind in kinds]
     lines = [["floor", *floor]]
     for name in rows:
         line = [name]
         for kind in kinds:
             cell = cells(kind).get(name)
-            line.append(f"{cell['micros']:.2f} (× {cell['ratio']:.2f})" if cell else "–")
+            text = f"{cell['micros']:.2f} (× {cell['ratio']:.2f})" if cell else "–"
+            line.append(text + ", forwards" * (bool(cell) and forwards(name, kind)))
         lines.append(line)
     beside = [f"{OURS} beside the best peer"]
     for kind in kinds:
-        peers = {name: cell["ratio"] for name, cell in cells(kind).items() if name != OURS}
+        peers = {name: cell["ratio"] for name, cell in cells(kind).items() if name != OURS and not forwards(name, kind)}
         best = min(peers, key=peers.get, default=None)
         ours = cells(kind).get(OURS)
         beside.append(f"× {ours['ratio'] / peers[best]:.2f} ({best})" if ours and best else "–")
@@ -71,5 +75,7 @@ def rest(rows):
 
 
 def markdown(head, lines):
+    """A table without the columns that nobody has anything for."""
+    filled = [at for at in range(len(head)) if any(line[at] != "–" for line in lines)]
     rows = [head, ["---"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return "\n".join("| " + " | ".join(row[at] for at in filled) + " |" for row in rows)
