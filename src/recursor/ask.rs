@@ -1,74 +1,110 @@
 //! Asks the servers of one zone until one of them answers.
 //!
-//! The server that should answer first is asked first. When it is slow another
-//! one is asked as well, and the first usable reply wins, whoever sends it: a
-//! lost packet costs one time-out, a slow server is still heard. What a server
-//! does not put up with (EDNS, letters' case, large replies over UDP) is tried
-//! without at once, and remembered.
+//! Who is asked next, and how:
+//!
+//! 1. A server that has just shown what it does not put up with (EDNS, letters'
+//!    case, large replies over UDP) is asked again without, at once.
+//! 2. Else it is the turn of the healthy servers, those first that were asked
+//!    least, among them the one that should answer first. Dead and lame ones
+//!    wait until there are no others, and are asked once.
+//! 3. Before anybody is asked again, addresses of servers are looked up that
+//!    have none; and of the others, before all is given up.
+//! 4. The second query to a silent server that nobody has heard yet has no EDNS
+//!    and no capitals, the third goes over TCP: somebody on the way may dislike
+//!    the one or lose the other. How far it has come with such a server is kept
+//!    from question to question.
+//! 5. When all that is in vain, errors to full queries are put to the proof by a
+//!    plain one, and addresses are taken that nobody vouches for.
+//!
+//! A slow server is not given up when the next one is asked: the first usable
+//! reply wins, whoever sends it. A lost packet costs one time-out.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use smallvec::SmallVec;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::name::{DomainName, Name};
 use crate::query::{Rcode, RecordType};
 use crate::wire::{HEADER_LEN, Header};
 
 use super::Engine;
-use super::delegation::{Delegation, Manner, Target, family};
+use super::delegation::{Delegation, Manner, Target, Targets, family};
 use super::dnssec::Validator;
 use super::message::{self, Message, QueryOptions};
 use super::network::{Exchange, ExchangeError, Protocol};
 use super::scrub::{self, Fault, Outcome, Reply, Worth};
+use super::servers::Server;
 use super::work::{Failure, Path, Step, Work};
 
 /// No more queries than this are sent to the servers of one zone for one thing.
 const MAX_TRIES: u32 = 10;
 /// The same for a query that may be left out.
-const LITTLE_TRIES: u32 = 2;
+const LITTLE_TRIES: u32 = 3;
+/// No more than this when all servers are known to be dead or lame.
+const HOPELESS_TRIES: u32 = 4;
 /// A reply is waited for at least and at most so long, while others are asked.
 const LATE_REPLY: (Duration, Duration) = (Duration::from_millis(1_500), Duration::from_millis(3_000));
 /// How long a stream may take, with its handshake.
 const STREAM_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// How long to wait for a stream before another server is asked as well.
 const STREAM_PATIENCE: Duration = Duration::from_millis(900);
+/// How long to wait at least for a resolver, which may have to work for its answer.
+const RESOLVER_PATIENCE: Duration = Duration::from_millis(800);
 /// One query in so many goes to a server that was not the fastest so far.
 const EXPLORE_EVERY: u32 = 20;
+/// Slower than the fastest by more than this many microseconds, a server is left alone even then.
+const TOO_SLOW: u32 = 400_000;
 
 /// How much is done to get a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effort {
     /// What it takes.
     Full,
-    /// A try or two; silence says nothing about the zone, as there are servers that drop what they do not expect.
+    /// A few tries; silence says nothing about the zone, as there are servers that drop what they do not expect.
     Little,
 }
 
 /// A reply, and who sent it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Answered {
     pub(super) reply: Reply,
     pub(super) from: Arc<Target>,
+    /// The delegation that a referral has become, one for all who have asked.
+    pub(super) child: OnceLock<Arc<Delegation>>,
 }
 
-/// One query in one form to one server.
-#[derive(Debug, Clone)]
-struct Attempt {
-    target: Arc<Target>,
+/// How a query is put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Form {
     protocol: Protocol,
     edns: bool,
+    /// In random letters' case.
     case: bool,
 }
 
-impl Attempt {
+impl Form {
     /// Whether nothing in it may confuse an old server.
     fn is_plain(&self) -> bool {
         !self.edns && !self.case
+    }
+}
+
+/// One query to one server.
+#[derive(Debug, Clone)]
+struct Attempt {
+    target: Arc<Target>,
+    form: Form,
+}
+
+impl Attempt {
+    /// The same again, put otherwise.
+    fn again(&self, form: Form) -> Self {
+        Self { target: self.target.clone(), form }
     }
 }
 
@@ -91,6 +127,8 @@ struct Tries {
 
 /// What somebody may be asking already: a zone's servers, by their delegation's place in memory, a name and a type.
 pub(super) type Wanted = (usize, DomainName, RecordType);
+/// What came of it, for all who wanted it.
+pub(super) type Shared = Result<Arc<Answered>, Failure>;
 
 /// How long a question that others wait for waits for others; two of them may wait for each other.
 const NESTED_PATIENCE: Duration = Duration::from_millis(400);
@@ -105,7 +143,7 @@ impl Engine {
         name: &Name,
         qtype: RecordType,
         effort: Effort,
-    ) -> Result<Answered, Failure> {
+    ) -> Shared {
         let wanted = (Arc::as_ptr(delegation) as usize, name.to_owned(), qtype);
         let patience = if path.is_nested() { NESTED_PATIENCE } else { work.left() };
         self.flights.share(&wanted, patience, self.ask_servers(work, path, delegation, name, qtype, effort)).await
@@ -120,101 +158,63 @@ impl Engine {
         name: &Name,
         qtype: RecordType,
         effort: Effort,
-    ) -> Result<Answered, Failure> {
-        let zone = || delegation.zone.clone();
+    ) -> Shared {
         if delegation.has_failed(self.clock.now()) {
             return Err(Failure::Recent);
         }
-        let mut asking = Asking {
-            engine: self,
-            work,
-            delegation,
-            name,
-            qtype,
-            tries: Vec::new(),
-            next: VecDeque::new(),
-            poor: None,
-            unsigned: false,
-            most: if effort == Effort::Full { MAX_TRIES } else { LITTLE_TRIES },
-            sent: 0,
-            heard: false,
-            last_resort: None,
-        };
-        let mut desperate = false;
-        let mut lookups = 0;
+        let mut asking = Asking::new(self, work, delegation, (name, qtype), effort);
         let mut overdue: SmallVec<[u32; 8]> = SmallVec::new();
         let mut pending = FuturesUnordered::new();
         loop {
-            let mut patience = None;
-            match asking.choose(lookups < self.settings.limits.server_lookups) {
+            let mut patience = work.left();
+            match asking.choose() {
                 Choice::Try(attempt) => {
                     work.take_query()?;
-                    asking.sent += 1;
-                    patience = Some((asking.sent, attempt.target.clone(), asking.patience(&attempt)));
-                    pending.push(asking.send(attempt, asking.sent));
+                    patience = patience.min(asking.patience(&attempt));
+                    pending.push(asking.send(attempt));
                 }
                 Choice::LookUp => {
-                    lookups += 1;
                     if !self.find_server(work, path, delegation).await? {
-                        lookups = u32::MAX;
+                        asking.lookups = 0;
                     }
                     continue;
                 }
-                Choice::Nothing if pending.is_empty() => {
-                    if asking.poor.is_some() {
-                        break;
-                    }
-                    if let Some(attempt) = asking.last_resort.take() {
-                        asking.next.push_back(attempt);
-                        continue;
-                    }
-                    if desperate || effort == Effort::Little || !self.add_hearsay(delegation) {
-                        break;
-                    }
-                    desperate = true;
-                    continue;
-                }
+                Choice::Nothing if pending.is_empty() && asking.has_last_resort() => continue,
+                Choice::Nothing if pending.is_empty() => break,
+                // Who is late with what may be left out is not waited for.
                 Choice::Nothing if effort == Effort::Little && !overdue.is_empty() => break,
                 Choice::Nothing => {}
             }
-            let left = work.left();
-            if left.is_zero() {
+            if patience.is_zero() {
                 return Err(Failure::Late);
             }
-            let wait = patience.as_ref().map_or(left, |(_, _, patience)| (*patience).min(left));
-            match tokio::time::timeout(wait, pending.next()).await {
-                Ok(Some(ended)) => {
-                    let silent = overdue.contains(&ended.number);
-                    if let Some(reply) = asking.judge(ended, silent) {
-                        delegation.worked();
-                        return Ok(reply);
+            let deadline = Instant::now() + patience;
+            loop {
+                match timeout_at(deadline, pending.next()).await {
+                    Ok(Some(ended)) => {
+                        let late = overdue.contains(&ended.number);
+                        let gone = late && ended.reply.is_err();
+                        if let Some(answered) = asking.judge(ended, late) {
+                            delegation.worked();
+                            return Ok(Arc::new(answered));
+                        }
+                        if gone {
+                            // That was known; whoever was asked last still has time.
+                            continue;
+                        }
                     }
-                }
-                Ok(None) => {}
-                Err(_) => {
-                    if let Some((number, target, _)) = patience {
-                        target.server.was_silent(self.clock.now());
-                        overdue.push(number);
-                        if effort == Effort::Little && asking.sent >= asking.most {
-                            break;
+                    Ok(None) => {}
+                    Err(_) => {
+                        if let Some(server) = asking.last_asked.take() {
+                            server.was_silent(self.clock.now());
+                            overdue.push(asking.sent);
                         }
                     }
                 }
+                break;
             }
         }
-        if let Some(poor) = asking.poor {
-            return Ok(poor);
-        }
-        if asking.heard {
-            return Err(Failure::Lame { zone: zone() });
-        }
-        // Servers that were heard a moment ago are silent about this question, not about the zone.
-        let now = self.clock.now();
-        let alive = || delegation.targets().iter().any(|target| target.server.was_heard_lately(now));
-        if asking.sent > 0 && effort == Effort::Full && !alive() {
-            delegation.failed(now);
-        }
-        Err(Failure::Unreachable { zone: zone() })
+        asking.finish()
     }
 }
 
@@ -234,87 +234,167 @@ struct Asking<'a> {
     delegation: &'a Delegation,
     name: &'a Name,
     qtype: RecordType,
+    effort: Effort,
     /// Beside the delegation's targets.
-    tries: Vec<Tries>,
+    tries: SmallVec<[Tries; 16]>,
     /// The same again in another form.
     next: VecDeque<Attempt>,
     /// What will do when nothing better comes.
     poor: Option<Answered>,
     /// That is missing nothing but its signatures: no server is left out to find one that has them.
     unsigned: bool,
-    /// No more queries than this.
-    most: u32,
+    /// Queries so far; the number of the last one.
     sent: u32,
+    /// Whom the last one went to, while its time is not over.
+    last_asked: Option<Arc<Server>>,
+    /// Addresses that may still be looked up.
+    lookups: u32,
     /// Somebody has answered something.
     heard: bool,
     /// A plainer query to a server that answered a full one with an error.
-    last_resort: Option<Attempt>,
+    plainer: Option<Attempt>,
+    /// Addresses that nobody vouches for have been taken.
+    desperate: bool,
+}
+
+/// Those whose turn it may be.
+struct Field {
+    targets: Targets,
+    /// Places in `targets`.
+    open: SmallVec<[usize; 16]>,
+    /// How often each of them may be asked.
+    most: u32,
+    /// How often those have been asked that were asked least; `None` when there is nobody.
+    asked: Option<u32>,
+    /// Nobody has ever heard any of them.
+    mute: bool,
+}
+
+impl Field {
+    /// Whether somebody healthy is left who has not been asked.
+    fn has_untried(&self) -> bool {
+        self.asked == Some(0) && self.most > 1
+    }
+
+    /// Whether asking any of them again is as good as in vain.
+    fn is_exhausted(&self) -> bool {
+        self.mute || self.most == 1 || self.asked.is_none_or(|asked| asked >= self.most)
+    }
 }
 
 impl<'a> Asking<'a> {
-    fn choose(&mut self, may_look_up: bool) -> Choice {
-        if self.sent >= self.most {
+    fn new(
+        engine: &'a Engine,
+        work: &'a Work,
+        delegation: &'a Delegation,
+        (name, qtype): (&'a Name, RecordType),
+        effort: Effort,
+    ) -> Self {
+        Self {
+            engine,
+            work,
+            delegation,
+            name,
+            qtype,
+            effort,
+            tries: SmallVec::new(),
+            next: VecDeque::new(),
+            poor: None,
+            unsigned: false,
+            sent: 0,
+            last_asked: None,
+            lookups: engine.settings.limits.server_lookups,
+            heard: false,
+            plainer: None,
+            desperate: false,
+        }
+    }
+
+    fn choose(&mut self) -> Choice {
+        let most = if self.effort == Effort::Full { MAX_TRIES } else { LITTLE_TRIES };
+        if self.sent >= most {
             return Choice::Nothing;
         }
         if let Some(attempt) = self.next.pop_front() {
             return Choice::Try(attempt);
         }
+        let field = self.field();
+        if self.wants_more_servers(&field) {
+            self.lookups -= 1;
+            return Choice::LookUp;
+        }
+        // What will do is bettered only by those who have not been asked.
+        let enough = self.poor.is_some() && !self.unsigned && field.asked != Some(0);
+        let hopeless = field.most == 1 && self.sent >= HOPELESS_TRIES;
+        match field.asked.filter(|asked| *asked < field.most && !enough && !hopeless) {
+            Some(asked) => Choice::Try(self.next_of(field, asked)),
+            None => Choice::Nothing,
+        }
+    }
+
+    /// Those whose turn it may be: the healthy, or when there are none the dead and the lame.
+    fn field(&mut self) -> Field {
         let now = self.engine.clock.now();
         let targets = self.delegation.targets();
         self.tries.resize(targets.len(), Tries::default());
         let families = self.engine.families();
-        let usable = |index: &usize| {
-            let address = targets[*index].server.address;
+        let usable = |place: &usize| {
+            let address = targets[*place].server.address;
             families[family(address.ip())]
-                && !self.tries[*index].done
+                && !self.tries[*place].done
                 && !self.work.avoids(&self.delegation.zone, address)
         };
         let mut open: SmallVec<[usize; 16]> = (0..targets.len()).filter(usable).collect();
-        // Lame and dead servers are asked only when there are no others, and then only once.
-        let healthy = |index: &usize| !targets[*index].is_lame(now) && !targets[*index].server.is_dead(now);
-        let most = if open.iter().any(healthy) {
-            open.retain(|index| healthy(index));
-            self.tries_each(open.len())
-        } else {
-            1
+        let healthy = |place: &usize| !targets[*place].is_lame(now) && !targets[*place].server.is_dead(now);
+        let most = match open.iter().any(healthy) {
+            true => {
+                open.retain(|place| healthy(place));
+                // A server that stands alone has to make up for all that gets lost.
+                if open.len() == 1 { 4 } else { 3 }
+            }
+            false => 1,
         };
-        let fewest = open.iter().map(|index| self.tries[*index].sent).min();
-        let mute = open.iter().all(|index| targets[*index].server.is_mute());
-        let exhausted = mute || most == 1 || fewest.is_none_or(|fewest| fewest >= most);
-        // Servers without any address come before second tries, other addresses of servers after them, unless the
-        // known ones say nothing ever.
-        if may_look_up
-            && (fewest != Some(0) || most == 1 || mute)
-            && let Some(missing) = self.delegation.missing(families).first()
-            && (missing.is_first || (self.poor.is_none() || self.unsigned) && exhausted)
-        {
-            return Choice::LookUp;
-        }
-        if self.poor.is_some() && fewest != Some(0) && !self.unsigned {
-            return Choice::Nothing;
-        }
-        let Some(fewest) = fewest.filter(|fewest| *fewest < most) else { return Choice::Nothing };
-        if most == 1 && self.sent >= 4 {
-            return Choice::Nothing;
-        }
-        open.retain(|index| self.tries[*index].sent == fewest);
-        let index = pick(&targets, &open);
-        self.tries[index].sent += 1;
-        let target = targets[index].clone();
-        let server = &target.server;
-        // A server that is silent and has never answered such a query may drop what has EDNS, or capitals.
-        let suspicious = fewest > 0 && !server.is_proven() && server.may_want_it_plain() && most != 1;
-        let edns = server.takes_edns(now) && !suspicious;
-        let case = self.randomises_case() && server.keeps_case(now) && !suspicious;
-        Choice::Try(Attempt { protocol: target.protocol.clone(), target, edns, case })
+        let asked = open.iter().map(|place| self.tries[*place].sent).min();
+        let mute = open.iter().all(|place| targets[*place].server.is_mute());
+        Field { targets, open, most, asked, mute }
     }
 
-    /// How often each of `open` servers is asked: a small set has to make up for what gets lost.
-    fn tries_each(&self, open: usize) -> u32 {
-        match open {
-            1 => 4,
-            2 => 3,
-            _ => 2,
+    /// Whether it is time to look up the address of another server.
+    fn wants_more_servers(&self, field: &Field) -> bool {
+        if self.lookups == 0 || field.has_untried() && !field.mute {
+            return false;
+        }
+        let missing = self.delegation.missing(self.engine.families());
+        let satisfied = self.poor.is_some() && !self.unsigned;
+        missing.first().is_some_and(|missing| missing.is_first || field.is_exhausted() && !satisfied)
+    }
+
+    /// A query to the best of those who were asked only so often.
+    fn next_of(&mut self, mut field: Field, asked: u32) -> Attempt {
+        field.open.retain(|place| self.tries[*place].sent == asked);
+        let place = pick(&field.targets, &field.open);
+        self.tries[place].sent += 1;
+        let target = field.targets[place].clone();
+        let form = self.form(&target, asked);
+        Attempt { target, form }
+    }
+
+    /// How the next query is put to a server that was asked so many times.
+    fn form(&self, target: &Target, asked: u32) -> Form {
+        let now = self.engine.clock.now();
+        let server = &target.server;
+        let silent = asked.max(server.silences_of_the_unheard());
+        let full = Form {
+            protocol: target.protocol.clone(),
+            edns: server.takes_edns(now),
+            case: target.protocol == Protocol::Udp && self.randomises_case() && server.keeps_case(now),
+        };
+        match silent {
+            _ if target.protocol != Protocol::Udp => full,
+            0 if server.wants_stream(now) => over_tcp(full),
+            1 if !server.is_proven() && server.may_want_it_plain() => Form { edns: false, case: false, ..full },
+            _ if silent > 0 && silent.is_multiple_of(2) => over_tcp(full),
+            _ => full,
         }
     }
 
@@ -322,39 +402,35 @@ impl<'a> Asking<'a> {
         self.engine.settings.case_randomisation && self.delegation.manner != Manner::Forward
     }
 
+    /// How long to wait before another server is asked as well.
     fn patience(&self, attempt: &Attempt) -> Duration {
-        match attempt.protocol {
-            Protocol::Udp => {
-                let patience = attempt.target.server.patience();
-                // A resolver may have to work for its answer.
-                if self.delegation.manner == Manner::Forward {
-                    patience.max(Duration::from_millis(800))
-                } else {
-                    patience
-                }
-            }
-            Protocol::Tcp | Protocol::Tls { .. } if self.delegation.manner == Manner::Forward => STREAM_TIMEOUT,
+        let forward = self.delegation.manner == Manner::Forward;
+        match attempt.form.protocol {
+            Protocol::Udp if forward => attempt.target.server.patience().max(RESOLVER_PATIENCE),
+            Protocol::Udp => attempt.target.server.patience(),
+            Protocol::Tcp | Protocol::Tls { .. } if forward => STREAM_TIMEOUT,
             Protocol::Tcp | Protocol::Tls { .. } => STREAM_PATIENCE,
         }
     }
 
     /// Sends one query; the future ends with its reply.
-    fn send(&self, attempt: Attempt, number: u32) -> impl Future<Output = Ended> + Send + use<'a> {
-        let forward = self.delegation.manner == Manner::Forward;
-        let validate = self.engine.validator.is_some();
-        let case = attempt.case.then(rand::random::<u128>);
+    fn send(&mut self, attempt: Attempt) -> impl Future<Output = Ended> + Send + use<'a> {
+        self.sent += 1;
+        self.last_asked = Some(attempt.target.server.clone());
+        let number = self.sent;
         let query = message::write_query(
             self.name,
             self.qtype,
             QueryOptions {
                 id: rand::random(),
-                recursion_desired: forward,
-                checking_disabled: forward && validate,
-                edns: attempt.edns.then_some((self.engine.settings.edns_payload, validate)),
-                case,
+                recursion_desired: self.delegation.manner == Manner::Forward,
+                checking_disabled: self.delegation.checking_disabled,
+                // Clients may want to validate what we do not.
+                edns: attempt.form.edns.then_some((self.engine.settings.edns_payload, true)),
+                case: attempt.form.case.then(rand::random::<u128>),
             },
         );
-        let timeout = match attempt.protocol {
+        let timeout = match attempt.form.protocol {
             Protocol::Udp => (self.patience(&attempt) * 4).clamp(LATE_REPLY.0, LATE_REPLY.1),
             Protocol::Tcp | Protocol::Tls { .. } => STREAM_TIMEOUT,
         };
@@ -363,14 +439,45 @@ impl<'a> Asking<'a> {
         async move {
             let started = Instant::now();
             let server = attempt.target.server.address;
-            let protocol = attempt.protocol.clone();
+            let protocol = attempt.form.protocol.clone();
             let reply = network.exchange(Exchange { server, protocol, query: &query, timeout }).await;
             Ended { attempt, query, reply, took: started.elapsed(), number }
         }
     }
 
-    /// Takes what came of an attempt; `silent` when its time was over already.
-    fn judge(&mut self, ended: Ended, silent: bool) -> Option<Answered> {
+    /// Whether there is something left to be tried when all servers have been asked in vain.
+    fn has_last_resort(&mut self) -> bool {
+        if self.poor.is_some() {
+            return false;
+        }
+        if let Some(attempt) = self.plainer.take() {
+            self.next.push_back(attempt);
+            return true;
+        }
+        let first = !std::mem::replace(&mut self.desperate, true);
+        first && self.effort == Effort::Full && self.engine.add_hearsay(self.delegation)
+    }
+
+    /// What it comes to when nobody has given a good answer.
+    fn finish(self) -> Shared {
+        if let Some(poor) = self.poor {
+            return Ok(Arc::new(poor));
+        }
+        let zone = self.delegation.zone.clone();
+        if self.heard {
+            return Err(Failure::Lame { zone });
+        }
+        // Servers that were heard a moment ago are silent about this question, not about the zone.
+        let now = self.engine.clock.now();
+        let alive = || self.delegation.targets().iter().any(|target| target.server.was_heard_lately(now));
+        if self.sent > 0 && self.effort == Effort::Full && !alive() {
+            self.delegation.failed(now);
+        }
+        Err(Failure::Unreachable { zone })
+    }
+
+    /// Takes what came of an attempt; `late` when its server counts as silent already.
+    fn judge(&mut self, ended: Ended, late: bool) -> Option<Answered> {
         let now = self.engine.clock.now();
         let Ended { attempt, query, reply, took, .. } = ended;
         let note = |result: String| {
@@ -387,18 +494,20 @@ impl<'a> Asking<'a> {
             Ok(octets) => octets,
             Err(error) => {
                 note(error.to_string());
-                if !silent {
+                if !late {
                     attempt.target.server.was_silent(now);
                 }
-                if error == ExchangeError::Unreachable || attempt.protocol != Protocol::Udp {
+                // That a server does not take streams says nothing about datagrams.
+                if error == ExchangeError::Unreachable && attempt.form.protocol == attempt.target.protocol {
                     self.done(&attempt.target);
                 }
                 return None;
             }
         };
         let server = &attempt.target.server;
-        if attempt.protocol == Protocol::Udp {
-            server.replied(took, now);
+        match attempt.form.protocol {
+            Protocol::Udp => server.replied(took, now),
+            Protocol::Tcp | Protocol::Tls { .. } => server.replied_by_stream(now),
         }
         let has_question = Header::read(&octets).is_ok_and(|header| header.counts[0] > 0);
         // Only an error may come without the question.
@@ -416,12 +525,13 @@ impl<'a> Asking<'a> {
             self.done(&attempt.target);
             return None;
         };
-        if attempt.case && has_question && !case_kept {
+        let form = &attempt.form;
+        if form.case && has_question && !case_kept {
             // Somebody guesses, or the server does not keep the case. A stream is safe without it.
             note("other letters' case".to_owned());
             server.changes_case(now);
-            self.next.push_back(Attempt { protocol: Protocol::Tcp, case: false, ..attempt.clone() });
-            self.next.push_back(Attempt { case: false, ..attempt });
+            self.next.push_back(attempt.again(over_tcp(form.clone())));
+            self.next.push_back(attempt.again(Form { case: false, ..form.clone() }));
             return None;
         }
         self.heard = true;
@@ -431,17 +541,17 @@ impl<'a> Asking<'a> {
         if message.edns && !echoed {
             server.sent_edns();
         }
-        if message.truncated && attempt.protocol == Protocol::Udp {
+        if message.truncated && form.protocol == Protocol::Udp {
             note("truncated".to_owned());
             // Another datagram would bring no more.
             self.done(&attempt.target);
-            self.next.push_front(Attempt { protocol: Protocol::Tcp, case: false, ..attempt });
+            self.next.push_front(attempt.again(over_tcp(form.clone())));
             return None;
         }
-        if attempt.edns && echoed && (!message.edns || rcode == Rcode::BADVERS || !server.understands_edns()) {
+        if form.edns && echoed && (!message.edns || rcode == Rcode::BADVERS || !server.understands_edns()) {
             note("no EDNS".to_owned());
             server.rejects_edns(now);
-            self.next.push_front(Attempt { edns: false, ..attempt });
+            self.next.push_front(attempt.again(Form { edns: false, ..form.clone() }));
             return None;
         }
         match scrub::read(message, &self.delegation.zone, self.delegation.manner, self.name, self.qtype) {
@@ -449,33 +559,34 @@ impl<'a> Asking<'a> {
                 note(format!("{} (unsigned)", reply.outcome));
                 self.unsigned = true;
                 self.done(&attempt.target);
-                self.poor.get_or_insert(Answered { reply, from: attempt.target });
+                self.poor.get_or_insert(Answered::new(reply, attempt.target));
                 None
             }
             Worth::Good(reply) => {
                 note(reply.outcome.to_string());
                 self.next.clear();
                 attempt.target.worked();
-                if attempt.edns && (attempt.case || !self.randomises_case()) {
+                if form.edns && (form.case || !self.randomises_case()) {
                     server.does_not_want_it_plain();
-                } else if attempt.is_plain() && server.takes_edns(now) && server.keeps_case(now) {
+                } else if form.is_plain() && server.takes_edns(now) && server.keeps_case(now) {
                     server.was_helped_by_plain(now);
                 }
-                Some(Answered { reply, from: attempt.target })
+                Some(Answered::new(reply, attempt.target))
             }
             Worth::Poor(reply) => {
                 note(format!("{} (not authoritative)", reply.outcome));
                 self.done(&attempt.target);
-                self.poor.get_or_insert(Answered { reply, from: attempt.target });
+                self.poor.get_or_insert(Answered::new(reply, attempt.target));
                 None
             }
             Worth::Lame(fault) => {
                 note(fault.to_string());
                 self.done(&attempt.target);
-                if attempt.is_plain() {
+                if form.is_plain() {
                     server.does_not_want_it_plain();
                 } else if matches!(fault, Fault::Rcode(_)) && server.may_want_it_plain() {
-                    self.last_resort.get_or_insert(Attempt { edns: false, case: false, ..attempt.clone() });
+                    let plainer = attempt.again(Form { edns: false, case: false, ..form.clone() });
+                    self.plainer.get_or_insert(plainer);
                 }
                 if matches!(fault, Fault::UpwardReferral | Fault::Rcode(Rcode::REFUSED | Rcode::NOTAUTH)) {
                     attempt.target.was_lame(now);
@@ -495,24 +606,40 @@ impl<'a> Asking<'a> {
     fn done(&mut self, target: &Arc<Target>) {
         let targets = self.delegation.targets();
         self.tries.resize(targets.len(), Tries::default());
-        if let Some(index) = targets.iter().position(|other| Arc::ptr_eq(other, target)) {
-            self.tries[index].done = true;
+        if let Some(place) = targets.iter().position(|other| Arc::ptr_eq(other, target)) {
+            self.tries[place].done = true;
         }
     }
 }
 
-/// The server that should answer first; now and then another one, so that all are known.
+impl Answered {
+    fn new(reply: Reply, from: Arc<Target>) -> Self {
+        Self { reply, from, child: OnceLock::new() }
+    }
+}
+
+/// The same over TCP, where nobody can guess and the letters' case is of no use.
+fn over_tcp(form: Form) -> Form {
+    Form { protocol: Protocol::Tcp, case: false, ..form }
+}
+
+/// The server that should answer first; now and then another one, so that all are known and those are noticed that
+/// come back.
 ///
 /// Among servers about as fast as the fastest, chance decides: it spreads the load, and nobody can tell whom we ask.
 fn pick(targets: &[Arc<Target>], open: &[usize]) -> usize {
-    let expected = |index: &usize| {
-        let target = &targets[*index];
+    let expected = |place: &usize| {
+        let target = &targets[*place];
         target.server.expected().saturating_add(if target.from_child { 50_000 } else { 0 })
     };
     let best = open.iter().map(expected).min().unwrap_or_default();
-    let explore = rand::random::<u32>().is_multiple_of(EXPLORE_EVERY);
-    let limit = if explore { best.saturating_add(400_000) } else { best.saturating_add((best / 2).max(20_000)) };
-    let near: SmallVec<[usize; 16]> = open.iter().copied().filter(|index| expected(index) <= limit).collect();
+    let near: SmallVec<[usize; 16]> = if rand::random::<u32>().is_multiple_of(EXPLORE_EVERY) {
+        let limit = best.saturating_add(TOO_SLOW);
+        open.iter().copied().filter(|place| targets[*place].server.usual() <= limit).collect()
+    } else {
+        let limit = best.saturating_add((best / 2).max(20_000));
+        open.iter().copied().filter(|place| expected(place) <= limit).collect()
+    };
     near[rand::random_range(0..near.len())]
 }
 
@@ -536,5 +663,142 @@ impl std::fmt::Display for Outcome {
             Self::TooLong => f.write_str("the alias is too long"),
             Self::Referral(cut) => write!(f, "referral to {}", cut.name),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, Now};
+    use crate::recursor::network::Network;
+    use crate::recursor::{BoxFuture, Recursor, Settings};
+
+    /// Nobody there.
+    struct Void;
+
+    impl Network for Void {
+        fn exchange<'a>(&'a self, _: Exchange<'a>) -> BoxFuture<'a, Result<Vec<u8>, ExchangeError>> {
+            Box::pin(std::future::ready(Err(ExchangeError::Unreachable)))
+        }
+    }
+
+    struct World {
+        recursor: Recursor,
+        zone: Arc<Delegation>,
+        work: Work,
+        name: DomainName,
+    }
+
+    const NOW: Now = Now { elapsed: Duration::from_secs(100), wall: 0 };
+
+    /// `kz` with servers at 198.51.7.1 and on.
+    fn world(servers: u8) -> World {
+        let recursor = Recursor::new(Settings::default(), Arc::new(Void), Clock::from_fn(|| NOW));
+        let zone = Arc::new(Delegation::new(&"kz".parse::<DomainName>().unwrap(), Manner::Iterate, u32::MAX));
+        for host in 1..=servers {
+            let address = std::net::SocketAddr::from(([198, 51, 7, host], 53));
+            zone.add_address(None, recursor.0.servers.at(address), Protocol::Udp);
+        }
+        let work = Work::new(&recursor.0.settings.limits, Duration::from_secs(8), false);
+        World { recursor, zone, work, name: "www.kz".parse().unwrap() }
+    }
+
+    impl World {
+        fn asking(&self, effort: Effort) -> Asking<'_> {
+            Asking::new(&self.recursor.0, &self.work, &self.zone, (&self.name, RecordType::A), effort)
+        }
+
+        fn server(&self, host: usize) -> Arc<Server> {
+            self.zone.targets()[host - 1].server.clone()
+        }
+    }
+
+    /// The queries that are made when nobody ever answers: to whom, and `full`, `plain` or `tcp`.
+    fn tries(mut asking: Asking<'_>) -> Vec<(u8, &'static str)> {
+        let mut all = Vec::new();
+        while let Choice::Try(attempt) = asking.choose() {
+            asking.sent += 1;
+            let std::net::SocketAddr::V4(address) = attempt.target.server.address else { panic!("no IPv6 here") };
+            let form = match &attempt.form {
+                Form { protocol: Protocol::Tcp, .. } => "tcp",
+                form if form.is_plain() => "plain",
+                _ => "full",
+            };
+            all.push((address.ip().octets()[3], form));
+            attempt.target.server.was_silent(NOW);
+        }
+        all
+    }
+
+    #[test]
+    fn a_server_alone_is_asked_in_every_way() {
+        let world = world(1);
+        let forms: Vec<&str> = tries(world.asking(Effort::Full)).into_iter().map(|(_, form)| form).collect();
+        // After the third it counts as dead, and is not asked again.
+        assert_eq!(forms, ["full", "plain", "tcp"]);
+    }
+
+    #[test]
+    fn all_servers_are_asked_before_any_is_asked_again() {
+        let world = world(3);
+        let tries = tries(world.asking(Effort::Full));
+        for (round, form) in tries.chunks(3).zip(["full", "plain", "tcp"]) {
+            let mut hosts: Vec<u8> = round.iter().map(|(host, _)| *host).collect();
+            hosts.sort_unstable();
+            assert_eq!(hosts, [1, 2, 3], "{tries:?}");
+            assert!(round.iter().all(|(_, other)| *other == form), "{tries:?}");
+        }
+    }
+
+    #[test]
+    fn little_effort_is_three_tries_and_no_zone_takes_more_than_ten() {
+        assert_eq!(tries(world(5).asking(Effort::Little)).len(), LITTLE_TRIES as usize);
+        assert_eq!(tries(world(20).asking(Effort::Full)).len(), MAX_TRIES as usize);
+    }
+
+    #[test]
+    fn dead_and_lame_servers_wait_until_there_are_no_others() {
+        let world = world(3);
+        (0..3).for_each(|_| world.server(1).was_silent(NOW));
+        world.zone.targets()[1].was_lame(NOW);
+        world.server(3).replied(Duration::from_millis(5), NOW);
+        let tries = tries(world.asking(Effort::Full));
+        let healthy = tries.iter().take_while(|(host, _)| *host == 3).count();
+        assert_eq!(healthy, 3, "{tries:?}");
+    }
+
+    #[test]
+    fn a_server_that_answers_only_by_streams_is_asked_so_at_once() {
+        let world = world(1);
+        world.server(1).was_silent(NOW);
+        world.server(1).replied_by_stream(NOW);
+        let Choice::Try(attempt) = world.asking(Effort::Full).choose() else { panic!("there is a server") };
+        assert_eq!(attempt.form.protocol, Protocol::Tcp);
+    }
+
+    #[test]
+    fn a_server_that_was_slow_or_silent_is_seldom_picked_and_not_never() {
+        let world = world(3);
+        world.server(1).replied(Duration::from_millis(5), NOW);
+        world.server(2).replied(Duration::from_millis(200), NOW);
+        world.server(3).replied(Duration::from_millis(5), NOW);
+        world.server(3).was_silent(NOW);
+        let mut picked = [0; 3];
+        for _ in 0..2_000 {
+            picked[pick(&world.zone.targets(), &[0, 1, 2])] += 1;
+        }
+        assert!(picked[0] > 1_800 && picked[1] > 0 && picked[2] > 0, "{picked:?}");
+    }
+
+    #[test]
+    fn who_has_no_address_is_looked_up_before_anybody_is_asked_twice() {
+        let world = world(1);
+        world.zone.add_name("ns.elsewhere.net".parse().unwrap(), false);
+        let mut asking = world.asking(Effort::Full);
+        let Choice::Try(attempt) = asking.choose() else { panic!("the known server comes first") };
+        attempt.target.server.was_silent(NOW);
+        assert!(matches!(asking.choose(), Choice::LookUp));
+        asking.lookups = 0;
+        assert!(matches!(asking.choose(), Choice::Try(_)), "nothing more may be looked up");
     }
 }

@@ -48,6 +48,10 @@ pub struct Delegation {
     pub signed: bool,
     /// Whether answers of its servers are kept.
     pub cache: bool,
+    /// Whether its servers, being resolvers, are told not to withhold what they cannot validate (CD).
+    pub checking_disabled: bool,
+    /// The same servers for questions with CD, when it is they who validate and not we.
+    pub unchecked: Option<Arc<Delegation>>,
     /// Until which second nothing is expected of it, since all servers failed.
     failed_until: AtomicU32,
     /// How often in a row all servers failed.
@@ -58,7 +62,7 @@ pub struct Delegation {
 #[derive(Debug, Default)]
 struct Known {
     names: Vec<ServerName>,
-    targets: Vec<Arc<Target>>,
+    targets: Targets,
 }
 
 /// The name of a server, and what became of looking for its addresses.
@@ -72,6 +76,9 @@ struct ServerName {
     /// Addresses that came with its name; kept for when nothing else leads to the zone.
     glue: SmallVec<[IpAddr; 2]>,
 }
+
+/// The addresses of a delegation's servers, as they were when somebody looked.
+pub type Targets = Arc<[Arc<Target>]>;
 
 /// Addresses of a server that may be looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +142,8 @@ impl Delegation {
             fall_back: false,
             signed: false,
             cache: true,
+            checking_disabled: false,
+            unchecked: None,
             failed_until: AtomicU32::new(0),
             failures: AtomicU32::new(0),
             servers: Mutex::default(),
@@ -160,7 +169,8 @@ impl Delegation {
         let new = known.targets.len() < MAX_TARGETS
             && !known.targets.iter().any(|target| target.server.address == server.address);
         if new {
-            known.targets.push(Arc::new(Target { server, protocol, from_child, lame_until: AtomicU32::new(0) }));
+            let target = Arc::new(Target { server, protocol, from_child, lame_until: AtomicU32::new(0) });
+            known.targets = known.targets.iter().cloned().chain([target]).collect();
         }
         new
     }
@@ -189,7 +199,7 @@ impl Delegation {
     }
 
     /// The addresses that are known.
-    pub fn targets(&self) -> Vec<Arc<Target>> {
+    pub fn targets(&self) -> Targets {
         self.servers.lock().targets.clone()
     }
 

@@ -157,6 +157,9 @@ impl Engine {
         told: bool,
     ) -> Result<Known, Failure> {
         let mut delegation = self.starting_point(name, qtype);
+        if let Some(unchecked) = delegation.unchecked.clone().filter(|_| work.checking_disabled) {
+            delegation = unchecked;
+        }
         let mut fresh = false;
         let mut failed: Option<(Arc<Delegation>, Failure)> = None;
         let mut steps = Steps::new(if told { Minimisation::Off } else { self.settings.query_minimisation });
@@ -196,7 +199,7 @@ impl Engine {
             };
             let reply = &answered.reply;
             if let Outcome::Referral(cut) = &reply.outcome {
-                let child = self.enter(&delegation, cut, reply);
+                let child = answered.child.get_or_init(|| self.enter(&delegation, cut, reply)).clone();
                 if let Some((old, failure)) = failed.take_if(|(old, _)| old.zone == child.zone && old.covers(&child)) {
                     // It has not: what failed would fail again.
                     self.delegations.put(old);
@@ -433,7 +436,8 @@ impl Engine {
         let found = match self.store.get_exact(name, rtype, self.clock.now()) {
             Some(entry) if entry.rcode == Rcode::SERVFAIL => Err(Failure::Recent),
             _ => {
-                let patience = LOOKUP_PATIENCE.min(work.left() / 2);
+                let others = !delegation.targets().is_empty();
+                let patience = if others { LOOKUP_PATIENCE.min(work.left() / 2) } else { work.left() / 2 };
                 let found = timeout(patience, Box::pin(self.find(work, &below, name, rtype, Source::Any))).await;
                 found.unwrap_or(Err(Failure::Recent))
             }
@@ -471,7 +475,8 @@ impl Engine {
         let parent = self.starting_point(&delegation.zone, RecordType::DS);
         // Nested in the question for the zone, as every look-up of a server is; hence the box.
         let asked = Box::pin(self.ask(work, path, &parent, name, rtype, Effort::Little)).await;
-        let Ok(Answered { reply, .. }) = asked else { return };
+        let Ok(answered) = asked else { return };
+        let reply = &answered.reply;
         for (name, address) in &reply.glue {
             self.add_address(delegation, Some(name), *address);
         }
@@ -565,5 +570,60 @@ impl Steps {
     /// Show the whole name from now on.
     fn give_up(&mut self) {
         self.mode = Minimisation::Off;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zone(text: &str) -> Delegation {
+        Delegation::new(&text.parse::<DomainName>().unwrap(), Manner::Iterate, 0)
+    }
+
+    /// What is shown to the servers of each zone, down to the whole name, when no zone begins below the last.
+    fn shown(mode: Minimisation, name: &str, cuts: &[&str]) -> Vec<String> {
+        let name: DomainName = name.parse().unwrap();
+        let (mut steps, mut all) = (Steps::new(mode), Vec::new());
+        for cut in cuts {
+            all.push(steps.shown(&zone(cut), &name).to_string());
+            steps.cut();
+        }
+        let last = zone(cuts.last().unwrap());
+        all.pop();
+        loop {
+            let shown = steps.shown(&last, &name);
+            all.push(shown.to_string());
+            if shown == name {
+                return all;
+            }
+            steps.no_cut(&last.zone);
+        }
+    }
+
+    #[test]
+    fn each_server_is_shown_one_label_more() {
+        let ways = [".", "kz", "gov.kz"];
+        assert_eq!(
+            shown(Minimisation::Strict, "a.b.gov.kz", &ways),
+            ["kz", "gov.kz", "b.gov.kz", "a.b.gov.kz"].map(with_dot)
+        );
+        assert_eq!(
+            shown(Minimisation::Relaxed, "a.b.c.gov.kz", &ways),
+            ["kz", "gov.kz", "c.gov.kz", "a.b.c.gov.kz"].map(with_dot),
+            "below the public part of the tree the whole name follows at once"
+        );
+        assert_eq!(shown(Minimisation::Off, "a.kz", &["."]), ["a.kz"].map(with_dot));
+    }
+
+    /// As names are shown.
+    fn with_dot(name: &str) -> String {
+        name.parse::<DomainName>().unwrap().to_string()
+    }
+
+    #[test]
+    fn deep_names_take_a_bounded_number_of_steps() {
+        let deep = format!("{}kz", "x.".repeat(120));
+        assert!(shown(Minimisation::Strict, &deep, &["kz"]).len() <= MINIMISE_STEPS + 1);
     }
 }

@@ -173,7 +173,7 @@ struct Engine {
     routes: Vec<Arc<Delegation>>,
     store: Store,
     denials: Denials,
-    flights: Flights<ask::Wanted, Result<ask::Answered, Failure>>,
+    flights: Flights<ask::Wanted, ask::Shared>,
     counters: Counters,
 }
 
@@ -250,7 +250,8 @@ impl Recursor {
             }
         }
         let hints = Arc::new(hints);
-        let mut routes: Vec<_> = settings.routes.iter().map(|route| Arc::new(route.delegation(&servers))).collect();
+        let mut routes: Vec<_> =
+            settings.routes.iter().map(|route| Arc::new(route.delegation(&servers, validate))).collect();
         routes.sort_by_key(|route| std::cmp::Reverse(route.zone.label_count()));
         Self(Arc::new(Engine {
             network,
@@ -276,7 +277,7 @@ impl Recursor {
     ///
     /// What is in the caches takes no steps; flush first to see the whole way.
     pub async fn resolve_traced(&self, question: &Question) -> (Resolution, Vec<Step>) {
-        let work = Work::new(&self.0.settings.limits, self.0.settings.patience, true);
+        let work = Work::on(question, &self.0.settings.limits, self.0.settings.patience, true);
         let resolution = self.0.answer(question, &work, Source::Any).await;
         (resolution, work.into_steps())
     }
@@ -344,14 +345,14 @@ impl Upstream for Recursor {
     fn resolve<'a>(&'a self, question: &'a Question, _now: Now) -> BoxFuture<'a, Resolution> {
         Box::pin(async move {
             self.prime_if_needed();
-            let work = Work::new(&self.0.settings.limits, self.0.settings.patience, false);
+            let work = Work::on(question, &self.0.settings.limits, self.0.settings.patience, false);
             self.0.answer(question, &work, Source::Any).await
         })
     }
 
     fn refresh<'a>(&'a self, question: &'a Question, _now: Now) -> BoxFuture<'a, Resolution> {
         Box::pin(async move {
-            let work = Work::new(&self.0.settings.limits, self.0.settings.patience, false);
+            let work = Work::on(question, &self.0.settings.limits, self.0.settings.patience, false);
             self.0.answer(question, &work, Source::World).await
         })
     }
@@ -414,7 +415,7 @@ impl Engine {
         let Ok(answered) = self.ask(&work, &path, &self.hints, Name::root(), RecordType::NS, Effort::Full).await else {
             return;
         };
-        let reply = answered.reply;
+        let reply = &answered.reply;
         let Some(servers) = reply.answer.iter().find(|set| set.rtype == RecordType::NS && set.name.is_root()) else {
             return;
         };
@@ -667,21 +668,30 @@ impl Fetch for ChainFetch<'_> {
 }
 
 impl settings::Route {
-    /// The route as servers to ask.
-    fn delegation(&self, servers: &Servers) -> Delegation {
+    /// The route as servers to ask; `validate` says whether we judge for ourselves what they say.
+    fn delegation(&self, servers: &Servers, validate: bool) -> Delegation {
         let manner = match self.kind {
             settings::RouteKind::Forward => Manner::Forward,
             settings::RouteKind::Stub => Manner::Stub,
         };
-        let mut delegation = Delegation::new(&self.zone, manner, u32::MAX);
-        delegation.fall_back = self.fall_back;
-        delegation.cache = self.cache;
-        for name in &self.names {
-            delegation.add_name(name.clone(), false);
-        }
-        for server in &self.to {
-            delegation.add_address(None, servers.at(server.address), server.protocol.clone());
-        }
+        let servers = |checking_disabled, cache| {
+            let mut delegation = Delegation::new(&self.zone, manner, u32::MAX);
+            delegation.fall_back = self.fall_back;
+            delegation.cache = cache;
+            delegation.checking_disabled = checking_disabled;
+            for name in &self.names {
+                delegation.add_name(name.clone(), false);
+            }
+            for server in &self.to {
+                delegation.add_address(None, servers.at(server.address), server.protocol.clone());
+            }
+            delegation
+        };
+        let forward = manner == Manner::Forward;
+        // What nobody has validated is not for those who want it validated.
+        let unchecked = (forward && !validate).then(|| Arc::new(servers(true, false)));
+        let mut delegation = servers(forward && validate, self.cache);
+        delegation.unchecked = unchecked;
         delegation
     }
 }

@@ -323,3 +323,189 @@ pub fn negative_ttl(authority: &[RrSet]) -> Option<u32> {
     let minimum = soa.rdata.first()?.last_chunk().map(|octets| u32::from_be_bytes(*octets))?;
     Some(soa.ttl.min(minimum))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> DomainName {
+        text.parse().unwrap()
+    }
+
+    fn set(owner: &str, rtype: RecordType, rdata: impl AsRef<[u8]>) -> RrSet {
+        let rdata = SmallVec::from_iter([Rdata::from(rdata.as_ref())]);
+        RrSet { name: name(owner), rtype, ttl: 300, rdata, signatures: SmallVec::new() }
+    }
+
+    fn a(owner: &str) -> RrSet {
+        set(owner, RecordType::A, [192, 0, 2, 1])
+    }
+
+    fn to(owner: &str, rtype: RecordType, target: &str) -> RrSet {
+        set(owner, rtype, name(target).as_wire())
+    }
+
+    fn soa(owner: &str) -> RrSet {
+        let numbers = [[0; 16].as_slice(), &60u32.to_be_bytes()].concat();
+        set(owner, RecordType::SOA, [name("ns.kz").as_wire(), name("host.kz").as_wire(), &numbers].concat())
+    }
+
+    /// What an authority of `zone` says to `question A`.
+    fn said(zone: &str, question: &str, message: Message) -> Worth {
+        let message = Message { authoritative: true, ..message };
+        read(message, &name(zone), Manner::Iterate, &name(question), RecordType::A)
+    }
+
+    fn good(worth: Worth) -> Reply {
+        match worth {
+            Worth::Good(reply) => reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn nothing_is_believed_about_names_outside_the_zone() {
+        let reply = good(said(
+            "kz",
+            "www.a.kz",
+            Message {
+                answer: vec![to("www.a.kz", RecordType::CNAME, "www.b.com"), a("www.b.com"), a("other.a.kz")],
+                authority: vec![to("com", RecordType::NS, "ns.evil.kz"), soa("com")],
+                additional: vec![a("ns.evil.kz")],
+                ..Message::default()
+            },
+        ));
+        assert_eq!(reply.outcome, Outcome::Alias(name("www.b.com")));
+        assert_eq!(reply.answer, [to("www.a.kz", RecordType::CNAME, "www.b.com")]);
+        assert!(reply.authority.is_empty() && reply.glue.is_empty() && reply.own_servers.is_none());
+    }
+
+    #[test]
+    fn a_referral_leads_down_with_glue_for_its_own_servers_alone() {
+        let cut = to("a.kz", RecordType::NS, "ns.a.kz");
+        let message = Message {
+            authority: vec![cut.clone(), set("a.kz", RecordType::DS, [0; 36]), set("b.kz", RecordType::DS, [0; 36])],
+            additional: vec![a("ns.a.kz"), a("www.victim.kz")],
+            ..Message::default()
+        };
+        let Worth::Good(reply) = read(message, &name("kz"), Manner::Iterate, &name("www.a.kz"), RecordType::A) else {
+            panic!("it is a referral")
+        };
+        assert_eq!(reply.outcome, Outcome::Referral(cut));
+        assert_eq!(reply.glue, [(name("ns.a.kz"), "192.0.2.1".parse().unwrap())]);
+        assert_eq!(reply.authority, [set("a.kz", RecordType::DS, [0; 36])]);
+    }
+
+    #[test]
+    fn referrals_that_do_not_lead_down_are_faults() {
+        for (owner, what) in
+            [(".", "upwards"), ("kz", "to where we are"), ("b.kz", "sideways"), ("x.www.a.kz", "past it")]
+        {
+            let authority = vec![to(owner, RecordType::NS, "ns.kz")];
+            let worth = read(
+                Message { authority, ..Message::default() },
+                &name("a.kz"),
+                Manner::Iterate,
+                &name("www.a.kz"),
+                RecordType::A,
+            );
+            assert!(!matches!(worth, Worth::Good(_)), "{what}: {worth:?}");
+        }
+    }
+
+    #[test]
+    fn a_negative_answer_is_one_by_its_soa_its_proof_or_its_authority() {
+        let empty = Message::default;
+        for (message, expected) in [
+            (Message { authority: vec![soa("a.kz")], ..empty() }, Some(Outcome::NoData(name("www.a.kz")))),
+            (
+                Message { rcode: Rcode::NXDOMAIN, authority: vec![soa("a.kz")], ..empty() },
+                Some(Outcome::NxDomain(name("www.a.kz"))),
+            ),
+            (Message { rcode: Rcode::NXDOMAIN, ..empty() }, Some(Outcome::NxDomain(name("www.a.kz")))),
+            (empty(), None),
+            (Message { rcode: Rcode::REFUSED, ..empty() }, None),
+        ] {
+            let shown = format!("{message:?}");
+            match (said("a.kz", "www.a.kz", message), expected) {
+                (Worth::Good(reply), Some(expected)) => assert_eq!(reply.outcome, expected),
+                (Worth::Poor(_) | Worth::Lame(_), None) => {}
+                (worth, _) => panic!("{shown}: {worth:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn aliases_are_followed_in_any_order_and_loops_end() {
+        let chain = vec![a("c.kz"), to("b.kz", RecordType::CNAME, "c.kz"), to("a.kz", RecordType::CNAME, "b.kz")];
+        let reply = good(said("kz", "a.kz", Message { answer: chain, ..Message::default() }));
+        let owners: Vec<String> = reply.answer.iter().map(|set| set.name.to_string()).collect();
+        assert_eq!((reply.outcome, owners.len()), (Outcome::Answered, 3), "{owners:?}");
+
+        let round = vec![to("a.kz", RecordType::CNAME, "b.kz"), to("b.kz", RecordType::CNAME, "a.kz")];
+        let reply = good(said("kz", "a.kz", Message { answer: round, ..Message::default() }));
+        assert_eq!(reply.outcome, Outcome::Alias(name("a.kz")));
+    }
+
+    #[test]
+    fn a_dname_makes_its_own_alias_whatever_the_server_says() {
+        let lie = to("x.old.kz", RecordType::CNAME, "x.evil.kz");
+        let answer = vec![lie, to("old.kz", RecordType::DNAME, "new.kz")];
+        let reply = good(said("kz", "x.old.kz", Message { answer, ..Message::default() }));
+        assert_eq!(reply.outcome, Outcome::Alias(name("x.new.kz")));
+        assert_eq!(reply.answer[1], to("x.old.kz", RecordType::CNAME, "x.new.kz"));
+
+        let long = [["l"; 60].concat().as_str(); 4].join(".");
+        let answer = vec![to("old.kz", RecordType::DNAME, &long)];
+        let far = format!("{}.old.kz", "m".repeat(60));
+        let reply = good(said("kz", &far, Message { answer, ..Message::default() }));
+        assert_eq!(reply.outcome, Outcome::TooLong);
+    }
+
+    #[test]
+    fn somebody_elses_resolver_is_believed_only_when_there_is_no_better() {
+        let message = Message { answer: vec![a("www.a.kz")], recursion_available: true, ..Message::default() };
+        let read = |manner| read(message.clone(), &name("a.kz"), manner, &name("www.a.kz"), RecordType::A);
+        assert!(matches!(read(Manner::Iterate), Worth::Poor(_)));
+        assert!(matches!(read(Manner::Forward), Worth::Good(_)));
+    }
+
+    #[test]
+    fn a_child_does_not_answer_for_its_own_ds() {
+        let message = Message { authoritative: true, authority: vec![soa("a.kz")], ..Message::default() };
+        let worth = read(message, &name("kz"), Manner::Iterate, &name("a.kz"), RecordType::DS);
+        assert!(matches!(worth, Worth::Poor(_)), "{worth:?}");
+    }
+
+    #[test]
+    fn a_negative_answer_holds_for_the_lesser_of_two_times() {
+        let mut soa = soa("kz");
+        assert_eq!(negative_ttl(&[soa.clone()]), Some(60));
+        soa.ttl = 20;
+        assert_eq!(negative_ttl(&[a("kz"), soa]), Some(20));
+        assert_eq!(negative_ttl(&[a("kz")]), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_server_says_stays_within_its_zone(
+            octets in proptest::collection::vec(proptest::num::u8::ANY, 12..300),
+            counts in proptest::array::uniform3(0u8..6),
+        ) {
+            let mut octets = octets;
+            for (place, count) in [6, 8, 10].into_iter().zip(counts) {
+                octets[place..place + 2].copy_from_slice(&[0, count]);
+            }
+            octets[4..6].fill(0);
+            let Ok(message) = message::parse(&octets) else { return Ok(()) };
+            for zone in ["kz", "."] {
+                let zone = name(zone);
+                let worth = read(message.clone(), &zone, Manner::Iterate, &name("www.kz"), RecordType::A);
+                if let Worth::Good(reply) | Worth::Poor(reply) = worth {
+                    let within = |set: &RrSet| set.name.is_at_or_below(&zone);
+                    proptest::prop_assert!(reply.answer.iter().chain(&reply.authority).all(within));
+                }
+            }
+        }
+    }
+}

@@ -82,6 +82,8 @@ pub struct Server {
     heard: AtomicU32,
     /// How often a plain query was answered in place of a full one; [`PLAIN_IS_NO_HELP`] when it makes no difference.
     plain_helped: AtomicU32,
+    /// Until which second it is asked by streams only.
+    stream_until: AtomicU32,
 }
 
 const EDNS_WORKS: u32 = u32::MAX;
@@ -101,6 +103,7 @@ impl Server {
             plain_case_until: AtomicU32::new(0),
             heard: AtomicU32::new(0),
             plain_helped: AtomicU32::new(0),
+            stream_until: AtomicU32::new(0),
         }
     }
 
@@ -122,9 +125,25 @@ impl Server {
         }
     }
 
+    /// A reply came over a stream. Who was silent until then is asked by streams for a while.
+    pub fn replied_by_stream(&self, now: Now) {
+        if self.silences.swap(0, Relaxed) > 0 && !self.was_heard_lately(now) {
+            self.stream_until.store(now.seconds().saturating_add(FAULT_FOR), Relaxed);
+        }
+        self.dead_until.store(0, Relaxed);
+    }
+
+    /// Whether datagrams do not reach it, or its replies do not reach us.
+    pub fn wants_stream(&self, now: Now) -> bool {
+        self.stream_until.load(Relaxed) > now.seconds()
+    }
+
     /// No reply came in time, or the network says that it cannot be reached.
     pub fn was_silent(&self, now: Now) {
         let silences = self.silences.fetch_add(1, Relaxed) + 1;
+        if self.stream_until.load(Relaxed) != 0 {
+            self.stream_until.store(0, Relaxed);
+        }
         if silences >= DEAD_AFTER {
             let pause = DEAD_FOR.0.saturating_mul(1 << (silences - DEAD_AFTER).min(5)).min(DEAD_FOR.1);
             self.dead_until.store(now.seconds().saturating_add(pause), Relaxed);
@@ -149,25 +168,36 @@ impl Server {
 
     /// Whether it was asked more than once and has never said anything.
     pub fn is_mute(&self) -> bool {
-        self.round_trip.load(Relaxed) == 0 && self.silences.load(Relaxed) >= 2
+        self.silences_of_the_unheard() >= 2
+    }
+
+    /// How often it was asked when it has never said anything; 0 when it has.
+    pub fn silences_of_the_unheard(&self) -> u32 {
+        if self.round_trip.load(Relaxed) == 0 { self.silences.load(Relaxed) } else { 0 }
     }
 
     /// How long to wait before another try is made.
     pub fn patience(&self) -> Duration {
-        let timeout = match self.round_trip.load(Relaxed) {
-            0 => FIRST_TIMEOUT,
-            known => Duration::from_micros(u64::from(known) + 4 * u64::from(self.variation.load(Relaxed))),
+        let silences = self.silences.load(Relaxed);
+        let (timeout, doublings) = match self.round_trip.load(Relaxed) {
+            // The first silence of a stranger may be about how he was asked.
+            0 => (FIRST_TIMEOUT, silences.saturating_sub(1)),
+            known => (Duration::from_micros(u64::from(known) + 4 * u64::from(self.variation.load(Relaxed))), silences),
         };
-        (timeout.max(LEAST_TIMEOUT) * (1 << self.silences.load(Relaxed).min(2))).min(MOST_TIMEOUT)
+        (timeout.max(LEAST_TIMEOUT) * (1 << doublings.min(2))).min(MOST_TIMEOUT)
     }
 
-    /// What it is expected to take, in microseconds; unknown ones in between.
+    /// What it is expected to take, in microseconds, silence counted in.
     pub fn expected(&self) -> u32 {
-        let known = match self.round_trip.load(Relaxed) {
+        self.usual().saturating_add(self.silences.load(Relaxed).saturating_mul(400_000))
+    }
+
+    /// What it takes when it answers, in microseconds; unknown ones lie in between.
+    pub fn usual(&self) -> u32 {
+        match self.round_trip.load(Relaxed) {
             0 => 100_000,
             known => known,
-        };
-        known.saturating_add(self.silences.load(Relaxed).saturating_mul(400_000))
+        }
     }
 
     /// Whether an OPT record is sent to it.
@@ -252,6 +282,8 @@ mod tests {
     fn patience_follows_the_round_trip_and_doubles_with_silence() {
         let server = server();
         assert_eq!(server.patience(), FIRST_TIMEOUT);
+        server.was_silent(at(0));
+        assert_eq!(server.patience(), FIRST_TIMEOUT, "a stranger's first silence may be about the question");
         for _ in 0..50 {
             server.replied(Duration::from_millis(1), at(0));
         }
@@ -262,6 +294,21 @@ mod tests {
             server.replied(Duration::from_millis(800), at(0));
         }
         assert!(server.patience() >= Duration::from_millis(800) && server.patience() <= MOST_TIMEOUT);
+    }
+
+    #[test]
+    fn who_was_silent_and_answers_a_stream_is_asked_by_streams_for_a_while() {
+        let server = server();
+        server.was_silent(at(0));
+        server.replied_by_stream(at(0));
+        assert!(server.wants_stream(at(1)) && !server.wants_stream(at(901)));
+        server.was_silent(at(2));
+        assert!(!server.wants_stream(at(3)), "streams do not help either");
+
+        server.replied(Duration::from_millis(5), at(10));
+        server.was_silent(at(11));
+        server.replied_by_stream(at(11));
+        assert!(!server.wants_stream(at(12)), "it was heard by datagrams a moment ago");
     }
 
     #[test]

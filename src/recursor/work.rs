@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::name::{DomainName, Name};
-use crate::query::{ExtendedError, RecordType};
+use crate::query::{ExtendedError, Question, RecordType};
 
 use super::settings::Limits;
 
@@ -85,6 +85,8 @@ pub struct Work {
     /// Servers that sent what did not validate, by zone; they are not asked for that zone again.
     avoid: Mutex<Vec<(DomainName, SocketAddr)>>,
     steps: Option<Mutex<Vec<Step>>>,
+    /// The question came with CD: whoever validates for us is told so.
+    pub checking_disabled: bool,
 }
 
 impl Work {
@@ -96,7 +98,13 @@ impl Work {
             lookups: AtomicU32::new(limits.total_server_lookups),
             avoid: Mutex::default(),
             steps: traced.then(Mutex::default),
+            checking_disabled: false,
         }
+    }
+
+    /// The whole allowance, for this question of a client's.
+    pub fn on(question: &Question, limits: &Limits, patience: Duration, traced: bool) -> Self {
+        Self { checking_disabled: question.checking_disabled, ..Self::new(limits, patience, traced) }
     }
 
     /// How much time is left.

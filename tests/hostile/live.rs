@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::judge::Outcome;
 use crate::message::{Answer, ask};
-use crate::scenarios::{self, Scenario};
+use crate::scenarios::{self, Ask, Scenario};
 use crate::server::{Carrier, Reaction, Source};
 use crate::world::{ROOTS, World, v4};
 
@@ -193,13 +193,24 @@ fn run(runtime: &tokio::runtime::Runtime, peer: Peer, scenario: &Scenario) -> Ou
     let before = scenario.world.received();
 
     let mut outcome = Outcome::new(scenario);
-    let socket = StdUdpSocket::bind("127.0.0.1:0").expect("a socket");
-    for (id, question) in scenario.questions.iter().enumerate() {
+    let answer = |id: usize, question: &Ask| {
         std::thread::sleep(question.after);
+        let socket = StdUdpSocket::bind("127.0.0.1:0").expect("a socket");
         let started = Instant::now();
         let query = ask(id as u16, &question.name, question.qtype);
         let answer = exchange(&socket, &query, WAIT).and_then(|reply| retry_over_tcp(reply, &query));
-        outcome.judge(scenario, question, answer.as_ref(), started.elapsed());
+        (answer, started.elapsed())
+    };
+    let questions = || scenario.questions.iter().enumerate();
+    let answers: Vec<_> = match scenario.at_once {
+        false => questions().map(|(id, question)| answer(id, question)).collect(),
+        true => std::thread::scope(|scope| {
+            let clients: Vec<_> = questions().map(|(id, question)| scope.spawn(move || answer(id, question))).collect();
+            clients.into_iter().map(|client| client.join().expect("a client only waits")).collect()
+        }),
+    };
+    for (question, (answer, took)) in scenario.questions.iter().zip(&answers) {
+        outcome.judge(scenario, question, answer.as_ref(), *took);
     }
     let queries = scenario.world.received() - before;
     drop(resolver);

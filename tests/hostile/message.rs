@@ -229,8 +229,9 @@ impl Answer {
         Some(answer)
     }
 
-    /// Whether it says that no authority could be reached (RFC 8914, section 4.23).
+    /// Whether it says that no authority can be reached, or could a moment ago (RFC 8914, sections 4.23 and 4.14).
     pub fn explains_unreachable(&self) -> bool {
-        self.errors.contains(&ExtendedError::NO_REACHABLE_AUTHORITY)
+        let codes = [ExtendedError::NO_REACHABLE_AUTHORITY, ExtendedError::CACHED_ERROR];
+        codes.iter().any(|code| self.errors.contains(code))
     }
 }

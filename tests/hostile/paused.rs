@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use qalqan::clock::{Clock, Now};
 use qalqan::pipeline::{self, Pipeline};
 use qalqan::policy::Policy;
@@ -15,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::judge::Outcome;
 use crate::message::{Answer, ask};
 use crate::network::Wires;
-use crate::scenarios::Scenario;
+use crate::scenarios::{Ask, Scenario};
 use crate::world::ROOTS;
 
 /// When a client has certainly gone.
@@ -43,13 +44,20 @@ pub fn play(scenario: &Scenario) -> Outcome {
         let client = Client { address: (Ipv4Addr::LOCALHOST, 4242).into(), transport: Transport::Tcp };
 
         let mut outcome = Outcome::new(scenario);
-        for (id, question) in scenario.questions.iter().enumerate() {
+        let answer = async |id: usize, question: &Ask| {
             sleep(question.after).await;
             let query = ask(id as u16, &question.name, question.qtype);
             let asked = Instant::now();
             let reply = timeout(WAIT, pipeline.handle(&query, client)).await.ok().flatten();
-            let answer = reply.as_deref().and_then(Answer::read);
-            outcome.judge(scenario, question, answer.as_ref(), asked.elapsed());
+            (reply.as_deref().and_then(Answer::read), asked.elapsed())
+        };
+        let questions = scenario.questions.iter().enumerate().map(|(id, question)| answer(id, question));
+        let answers = match scenario.at_once {
+            true => futures_util::future::join_all(questions).await,
+            false => futures_util::stream::iter(questions).then(|answer| answer).collect().await,
+        };
+        for (question, (answer, took)) in scenario.questions.iter().zip(answers) {
+            outcome.judge(scenario, question, answer.as_ref(), took);
             // The client is told that nobody could be reached (RFC 8914, section 4.23).
             if scenario.name == "leaf/all/silent" && !answer.is_some_and(|answer| answer.explains_unreachable()) {
                 outcome.notes.push(format!("{} {}: not explained", question.name, question.qtype));

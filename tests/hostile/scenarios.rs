@@ -23,6 +23,8 @@ pub struct Scenario {
     pub questions: Vec<Ask>,
     /// How many queries upstream all questions may cost together.
     pub limit: u32,
+    /// All questions come at the same moment, not one after the other.
+    pub at_once: bool,
 }
 
 /// One question.
@@ -60,11 +62,15 @@ const PER_QUESTION: u32 = 6;
 impl Scenario {
     fn new(name: impl Into<String>, world: World, questions: Vec<Ask>) -> Self {
         let limit = PER_QUESTION * questions.len() as u32 + 12;
-        Self { name: name.into(), world: Arc::new(world), questions, limit }
+        Self { name: name.into(), world: Arc::new(world), questions, limit, at_once: false }
     }
 
     fn limit(self, limit: u32) -> Self {
         Self { limit, ..self }
+    }
+
+    fn at_once(self) -> Self {
+        Self { at_once: true, ..self }
     }
 }
 
@@ -130,6 +136,9 @@ pub fn all() -> Vec<Scenario> {
     all.extend(chains());
     all.extend(poison());
     all.extend(floods());
+    all.extend(everywhere());
+    all.extend(crowds());
+    all.extend(times());
     all
 }
 
@@ -166,7 +175,7 @@ fn faults() -> Vec<(&'static str, WhenAll, Fault)> {
         ("formerr", Fails, Rcode(FORMERR)),
         ("formerr-header-only", Fails, HeaderOnly(FORMERR)),
         ("rcode-11", Fails, Rcode(11)),
-        ("from-elsewhere", Fails, FromElsewhere.when([When::Udp])),
+        ("from-elsewhere", Works, FromElsewhere.when([When::Udp])),
         ("lame-nxdomain", Maybe, If(vec![], Box::new(Code(NXDOMAIN)))),
         ("lame-nodata", Maybe, If(vec![], Box::new(Code(0)))),
         ("wrong-id", Fails, WrongId),
@@ -193,7 +202,14 @@ fn faults() -> Vec<(&'static str, WhenAll, Fault)> {
         ("truncates/tcp-refused", Fails, If(vec![When::Udp], Box::new(Truncates))),
         ("truncates/tcp-silent", Fails, If(vec![When::Udp], Box::new(Truncates))),
         ("truncates/tcp-closed", Fails, If(vec![When::Udp], Box::new(Truncates))),
-        ("udp-silent", Maybe, Silent.when([When::Udp])),
+        ("udp-silent", Works, Silent.when([When::Udp])),
+        ("each-second-lost", Works, Silent.when([When::Every(2)])),
+        ("each-second-truncated", Works, Truncates.when([When::Udp, When::Every(2)])),
+        ("each-second-refused", Maybe, Rcode(REFUSED).when([When::Every(2)])),
+        ("do-refused", Works, Rcode(REFUSED).when([When::DnssecOk])),
+        ("do-formerr", Works, Rcode(FORMERR).when([When::DnssecOk])),
+        ("do-servfail", Works, Rcode(SERVFAIL).when([When::DnssecOk])),
+        ("large-lost", Works, LosesLarge(512)),
         ("tcp-refused", Works, tcp_refused()),
         ("refers-upward", Fails, RefersUpward),
         ("refers-to-itself", Fails, RefersToItself),
@@ -334,6 +350,119 @@ fn matrix() -> Vec<Scenario> {
     all
 }
 
+/// What is wrong with every server there is, because it is the way to all of them that is broken.
+fn everywhere() -> Vec<Scenario> {
+    let broken = |label: &str| {
+        let (_, _, fault) = faults().into_iter().find(|(known, ..)| *known == label).expect("it is in the table");
+        let mut world = World::with_leaf(2);
+        for address in world.addresses().filter(|address| *address != POISON).collect::<Vec<_>>() {
+            world.fault(address, fault.clone());
+        }
+        Scenario::new(format!("everywhere/{label}"), world, a_few(Truth)).limit(60)
+    };
+    [
+        "edns-silent",
+        "edns-formerr",
+        "edns-refused",
+        "edns-ignored",
+        "do-silent",
+        "do-refused",
+        "capitals-dropped",
+        "lower-case",
+        "truncates",
+        "each-second-lost",
+        "each-third-lost",
+        "first-lost",
+        "thrice",
+        "odd-flags",
+        "trailing-junk",
+    ]
+    .map(broken)
+    .into()
+}
+
+/// Many clients at once.
+fn crowds() -> Vec<Scenario> {
+    let same = |count: usize, expect| vec![ask("www.leaf.kz", A, expect); count];
+    let different = |count: usize, zone: &str, expect| -> Vec<Ask> {
+        (0..count).map(|number| ask(&format!("n{number}.{zone}"), A, expect)).collect()
+    };
+    let mut all = vec![
+        Scenario::new("crowd/same-name", World::with_leaf(2), same(50, Truth)).limit(12),
+        Scenario::new("crowd/different-names", World::with_leaf(2), different(50, "wild.leaf.kz", Truth)).limit(75),
+        Scenario::new("crowd/hosted", World::with_hosted_leaf(2), different(50, "wild.leaf.kz", Truth)).limit(85),
+    ];
+    for (label, fault, limit) in [("dead", Fault::Silent, 120), ("broken", Fault::Rcode(SERVFAIL), 240)] {
+        let mut world = World::with_leaf(2);
+        for host in 1..=2 {
+            world.fault(v4(10, host), fault.clone());
+        }
+        all.push(Scenario::new(format!("crowd/{label}-zone"), world, different(30, "leaf.kz", Failure)).limit(limit));
+    }
+    let mut world = World::with_leaf(2);
+    world.fault(v4(10, 1), Fault::Silent);
+    all.push(Scenario::new("crowd/one-of-two-dead", world, different(30, "wild.leaf.kz", Truth)).limit(90));
+    let mut world = World::with_leaf(2);
+    for host in 1..=2 {
+        world.fault(v4(10, host), Fault::Slow(700));
+    }
+    all.push(Scenario::new("crowd/slow-zone", world, different(30, "wild.leaf.kz", Truth)).limit(90));
+    // Two zones whose servers have names in each other, asked for at the same moment: nobody waits for himself.
+    let mut world = World::new();
+    world.leaf(&["ns.other.net"]);
+    world.zone(Zone::parse("other.net", "@ NS ns.leaf.kz."));
+    world.add("kz", "leaf NS ns.other.net.");
+    world.add("net", "other NS ns.leaf.kz.");
+    let questions = [different(5, "leaf.kz", Failure), different(5, "other.net", Failure)].concat();
+    all.push(Scenario::new("crowd/glueless-cycle", world, questions).limit(60));
+    all.into_iter().map(Scenario::at_once).collect()
+}
+
+/// What changes while time passes.
+fn times() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    let below_leaf = || When::Below(name("leaf.kz"));
+    // Servers that come back are noticed.
+    let mut world = World::with_leaf(2);
+    for host in 1..=2 {
+        world.fault(v4(10, host), Fault::Silent.when([When::Before(10)]));
+    }
+    let questions = vec![
+        ask("www.leaf.kz", A, TruthOrFailure),
+        ask("any.wild.leaf.kz", A, Truth).later(20),
+        ask("www.leaf.kz", A, Truth),
+    ];
+    all.push(Scenario::new("time/servers-recover", world, questions));
+    let mut world = World::with_leaf(2);
+    for host in 1..=2 {
+        world.fault(v4(10, host), Fault::Rcode(SERVFAIL).when([When::Before(5)]));
+    }
+    let questions = vec![ask("www.leaf.kz", A, TruthOrFailure), ask("www.leaf.kz", A, Truth).later(7)];
+    all.push(Scenario::new("time/zone-is-mended", world, questions));
+    // An answer past its time is better than none (RFC 8767).
+    for (label, fault) in [("silent", Fault::Silent), ("servfail", Fault::Rcode(SERVFAIL))] {
+        let mut world = World::with_leaf(2);
+        for host in 1..=2 {
+            world.fault(v4(10, host), Fault::Ttl(1));
+            world.fault(v4(10, host), fault.clone().when([below_leaf(), When::After(1)]));
+        }
+        let questions = vec![
+            ask("www.leaf.kz", A, Truth),
+            ask("www.leaf.kz", A, Truth).later(3),
+            ask("www.leaf.kz", A, Truth),
+            ask("n1.wild.leaf.kz", A, TruthOrFailure),
+        ];
+        all.push(Scenario::new(format!("time/stale-while-{label}"), world, questions));
+    }
+    // Servers die one after the other while the zone is in use.
+    let mut world = World::with_leaf(3);
+    world.fault(v4(10, 1), Fault::Silent.when([When::Udp, When::After(1)]));
+    world.fault(v4(10, 2), Fault::Silent.when([When::Udp, When::After(2)]));
+    let questions = (0..8).map(|number| ask(&format!("n{number}.wild.leaf.kz"), A, Truth)).collect();
+    all.push(Scenario::new("time/servers-die", world, questions));
+    all
+}
+
 /// What happens to single packets.
 fn packets() -> Vec<Scenario> {
     let mut all = Vec::new();
@@ -363,6 +492,21 @@ fn packets() -> Vec<Scenario> {
         world.fault(v4(10, host), Fault::Slow(1500).when([When::Tcp]));
     }
     all.push(Scenario::new("big-answer/slow-tcp", world, vec![ask("big.leaf.kz", RecordType::TXT, Truth)]));
+    all.push(Scenario::new("huge-answer", World::with_leaf(2), vec![ask("huge.leaf.kz", RecordType::TXT, Truth)]));
+    // Large datagrams vanish on the way from servers that are known to be well (RFC 9715).
+    for (label, hosts) in [("one-of-two", 1..=1), ("all", 1..=2)] {
+        let mut world = World::with_leaf(2);
+        for host in hosts {
+            world.fault(v4(10, host), Fault::LosesLarge(600));
+        }
+        let questions = vec![
+            ask("www.leaf.kz", A, Truth),
+            ask("www.leaf.kz", AAAA, Truth),
+            ask("middling.leaf.kz", RecordType::TXT, Truth),
+            ask("big.leaf.kz", RecordType::TXT, Truth),
+        ];
+        all.push(Scenario::new(format!("large-lost-from-the-living/{label}"), world, questions));
+    }
     let mut world = World::with_leaf(2);
     for host in 1..=2 {
         world.fault(v4(10, host), Fault::Half.when([When::Tcp]));
@@ -442,6 +586,22 @@ fn delegations() -> Vec<Scenario> {
         }
         all.push(Scenario::new(format!("ns-name/{label}"), world, few()));
     }
+    // The names of all servers are aliases, which they must not be (RFC 2181, section 10.3).
+    let mut world = World::new();
+    world.leaf(&["alias1.hoster.net", "alias2.hoster.net"]);
+    for host in 1..=2 {
+        world.add("kz", &format!("leaf NS alias{host}.hoster.net."));
+        world.add("hoster.net", &format!("alias{host} CNAME leaf-ns{host}"));
+        world.add("hoster.net", &format!("leaf-ns{host} A {}", v4(10, host)));
+    }
+    all.push(Scenario::new("ns-name/all-aliases", world, a_few(TruthOrFailure)));
+    // Servers that have nothing but IPv6, and names elsewhere.
+    let mut world = World::new();
+    world.leaf(&["leaf-ns6.hoster.net"]);
+    world.add("kz", "leaf NS leaf-ns6.hoster.net.");
+    world.add("hoster.net", &format!("leaf-ns6 AAAA {}", v6(10, 1)));
+    world.serve_with(v6(10, 1), &["leaf.kz", REVERSE], []);
+    all.push(Scenario::new("glueless/ipv6-only", world, few()));
     // All servers' names lead nowhere.
     let mut world = World::new();
     world.add("kz", "leaf NS ns1.gone.net.");
@@ -1120,6 +1280,26 @@ fn floods() -> Vec<Scenario> {
             .limit(60),
         );
     }
+    // A hundred servers, all of them well; all of them dead.
+    let questions = || vec![ask("www.leaf.kz", A, Truth), ask("missing.leaf.kz", A, Truth)];
+    all.push(Scenario::new("flood/100-servers", World::with_leaf(100), questions()).limit(12));
+    let mut world = World::with_leaf(100);
+    for host in 1..=100 {
+        world.fault(v4(10, host), Fault::Silent);
+    }
+    let questions = vec![ask("www.leaf.kz", A, Failure), ask("missing.leaf.kz", A, Failure)];
+    all.push(Scenario::new("flood/100-servers-dead", world, questions).limit(60));
+    // A wildcard of aliases that leads back below itself.
+    let mut world = World::with_leaf(2);
+    world.add("leaf.kz", "*.round CNAME x.round");
+    world.add("leaf.kz", "*.there CNAME y.back.victim.kz.");
+    world.add("victim.kz", "*.back CNAME z.there.leaf.kz.");
+    let questions = vec![
+        ask("a.round.leaf.kz", A, Expect::Harmless),
+        ask("a.there.leaf.kz", A, Expect::Harmless),
+        ask("www.leaf.kz", A, Truth),
+    ];
+    all.push(Scenario::new("flood/wildcard-loop", world, questions).limit(50));
     // Forty servers that refuse.
     let mut world = World::with_leaf(40);
     for host in 1..=40 {

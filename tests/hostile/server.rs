@@ -81,6 +81,8 @@ pub enum When {
     Below(DomainName),
     /// The name is this one.
     Name(DomainName),
+    /// So many seconds from the first query that any server sees.
+    Before(u64),
     /// The first so many queries that the server sees.
     First(u32),
     /// Each so-many-th query, beginning with the first.
@@ -154,6 +156,8 @@ pub enum Fault {
     TruncatesNothing,
     /// Ignores the resolver's payload size: 3000 octets of padding records behind the reply.
     Oversized,
+    /// Datagrams with more octets than this get lost on the way, as fragments do.
+    LosesLarge(usize),
     /// Refers to the root servers.
     RefersUpward,
     /// Refers to the zone it should answer for.
@@ -244,12 +248,21 @@ struct Draft {
     octets: Vec<Fault>,
     copies: usize,
     oversized: bool,
+    largest: usize,
     source: Source,
 }
 
 impl Server {
-    /// What this server does with a message. `zones` are the world's; `chance` is a number that the world draws.
-    pub fn react(&self, zones: &[(Zone, bool)], bytes: &[u8], carrier: Carrier, chance: u32) -> Reaction {
+    /// What this server does with a message. `zones` are the world's, and so is its `age`; `chance` is a number that
+    /// the world draws.
+    pub fn react(
+        &self,
+        zones: &[(Zone, bool)],
+        bytes: &[u8],
+        carrier: Carrier,
+        age: Duration,
+        chance: u32,
+    ) -> Reaction {
         let count = self.seen.fetch_add(1, Ordering::Relaxed);
         let Some(query) = Query::read(bytes) else {
             return Reaction::Messages(Vec::new());
@@ -264,6 +277,7 @@ impl Server {
             octets: Vec::new(),
             copies: 1,
             oversized: false,
+            largest: usize::MAX,
             source: Source::Server,
         };
         match zone {
@@ -273,7 +287,8 @@ impl Server {
         for (fault, hits) in &self.faults {
             let mut fault = fault;
             while let Fault::If(conditions, inner) = fault {
-                if !conditions.iter().all(|when| holds(when, &query, zone, carrier, [count, chance], hits)) {
+                let holds = |when| holds(when, &query, zone, carrier, age, [count, chance], hits);
+                if !conditions.iter().all(holds) {
                     break;
                 }
                 fault = inner;
@@ -295,6 +310,7 @@ fn holds(
     query: &Query,
     zone: Option<&Zone>,
     carrier: Carrier,
+    age: Duration,
     [count, chance]: [u32; 2],
     hits: &AtomicU32,
 ) -> bool {
@@ -309,6 +325,7 @@ fn holds(
         When::EmptyNonTerminal => zone.is_some_and(|zone| zone.is_empty_non_terminal(&query.name)),
         When::Below(name) => query.name.is_at_or_below(name),
         When::Name(name) => query.name == *name,
+        When::Before(seconds) => age < Duration::from_secs(*seconds),
         When::First(first) => count < *first,
         When::Every(every) => count % every == 0,
         When::Percent(percent) => chance % 100 < *percent,
@@ -350,6 +367,7 @@ impl Draft {
                 reply.flags |= Header::TC;
             }
             Fault::TruncatesNothing => reply.flags |= Header::TC,
+            Fault::LosesLarge(largest) => self.largest = *largest,
             Fault::Oversized => {
                 self.oversized = true;
                 let filler = Record::new(&query.name, RecordType::TXT, 3600, [&[249][..], &[b'x'; 249]].concat());
@@ -469,6 +487,9 @@ impl Draft {
         }
         for fault in &self.octets {
             mangle(fault, query, &mut bytes, chance);
+        }
+        if carrier == Carrier::Udp && bytes.len() > self.largest {
+            return self.before;
         }
         let mut sent = self.before;
         let reply = Sent { after: self.delay, source: self.source, bytes };

@@ -15,10 +15,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use qalqan::name::{DomainName, Name};
 use qalqan::query::RecordType;
+use tokio::time::Instant;
 
 use crate::message::{Record, Reply};
 use crate::server::{Carrier, Fault, Reaction, Server};
@@ -63,6 +65,8 @@ pub struct World {
     /// Queries that any server has received.
     received: AtomicU32,
     random: AtomicU64,
+    /// When the first query came.
+    began: OnceLock<Instant>,
 }
 
 /// What a client should be told.
@@ -81,6 +85,7 @@ impl World {
             servers: BTreeMap::new(),
             received: AtomicU32::new(0),
             random: AtomicU64::new(0x9e37_79b9_7f4a_7c15),
+            began: OnceLock::new(),
         };
         world.pair(".", 0, ["a.root-servers.net", "b.root-servers.net"], "");
         for (origin, net) in [("kz", 1), ("net", 2), ("arpa", 3)] {
@@ -131,7 +136,9 @@ impl World {
     pub fn leaf(&mut self, names: &[&str]) {
         self.zone(Zone::parse("leaf.kz", LEAF));
         self.zone(Zone::parse(REVERSE, "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0 PTR www.leaf.kz."));
-        self.add("leaf.kz", &format!("big TXT {}", "x".repeat(2400)));
+        for (owner, octets) in [("middling", 900), ("big", 2400), ("huge", 60_000)] {
+            self.add("leaf.kz", &format!("{owner} TXT {}", "x".repeat(octets)));
+        }
         for (name, host) in names.iter().zip(1..) {
             for origin in ["leaf.kz", REVERSE] {
                 self.add(origin, &format!("@ NS {name}."));
@@ -225,7 +232,8 @@ impl World {
         // Weyl's sequence through a mixer: the same chances in every run.
         let state = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
         let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        server.react(&self.zones, bytes, carrier, (mixed >> 32) as u32)
+        let age = self.began.get_or_init(Instant::now).elapsed();
+        server.react(&self.zones, bytes, carrier, age, (mixed >> 32) as u32)
     }
 
     /// What is true about a name: chains followed through all true zones.
