@@ -59,9 +59,10 @@ class Bench:
         processes.stop(self.floor)
         self.world.stop()
 
-    def measure(self, kind_of_server):
-        """Starts one server and measures all of it; what fails is left out of the row."""
-        row, arguments = {"recurses": kind_of_server.recurses}, self.arguments
+    def measure(self, kind_of_server, row):
+        """Starts one server and measures all of it. What was measured before something failed stays in the row."""
+        arguments = self.arguments
+        row["recurses"] = kind_of_server.recurses
         self.questions.restart()
         server = kind_of_server(self.folder, self.world)
         command = server.prepare(self.questions.listed)
@@ -73,7 +74,9 @@ class Bench:
             dnsperf(known, *FULL_SPEED["udp"])
             row["memory_mb"] = processes.memory_mb(process.pid)
             if "cpu" in arguments.parts:
-                row["cpu"] = {kind: self.cpu(server, process, kind, "udp") for kind in arguments.kinds}
+                row["cpu"] = {}
+                for kind in arguments.kinds:
+                    row["cpu"][kind] = self.cpu(server, process, kind, "udp")
                 if server.tcp and "mixed" in arguments.kinds:
                     row["cpu"]["tcp"] = self.cpu(server, process, "mixed", "tcp")
             if "latency" in arguments.parts:
@@ -85,7 +88,6 @@ class Bench:
         if "idle" in arguments.parts and server.tcp:
             row["idle"] = self.idle(kind_of_server)
         self.discard(server)
-        return row
 
     def wait_for_answers(self, server, process, listed):
         """Seconds to the first answer, and to the first that obeys the list."""
@@ -239,11 +241,11 @@ def measure_all(arguments, folder):
                 say(f"{server.name}: {server.program} is not installed, left out")
                 continue
             try:
-                rows[server.name] = bench.measure(server)
-                say(f"{server.name}: {json.dumps(rows[server.name])}")
+                bench.measure(server, rows.setdefault(server.name, {}))
             except (Failed, OSError, subprocess.SubprocessError) as error:
                 failed = True
                 say(f"{server.name}: {error}")
+            say(f"{server.name}: {json.dumps(rows[server.name])}")
     finally:
         bench.close()
     return rows, failed
