@@ -223,8 +223,15 @@ impl Name {
             labels += 1;
             at += 1 + usize::from(self.0[at]);
         }
+        self.reversed_suffix_key(&starts[..labels], buffer)
+    }
+
+    /// Writes the [`reversed_key`](Self::reversed_key) of an ancestor: that of the labels that begin at `starts`, from
+    /// left to right, the last of them at the right end of this name.
+    #[inline]
+    pub(crate) fn reversed_suffix_key<'b>(&self, starts: &[u8], buffer: &'b mut [u8; MAX_KEY_LEN]) -> &'b [u8] {
         let mut end = 0;
-        for &start in starts[..labels].iter().rev() {
+        for &start in starts.iter().rev() {
             let start = usize::from(start);
             for &octet in &self.0[start + 1..=start + usize::from(self.0[start])] {
                 if octet <= 1 {

@@ -21,6 +21,7 @@ mod store;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -29,7 +30,7 @@ use crate::clock::Now;
 use crate::list::{self, Format, ListSettings, Source};
 use crate::name::DomainName;
 use crate::rule::ListId;
-use crate::snapshot::{Inventory, ListEntry, WriteError, Writer};
+use crate::snapshot::{Inventory, ListEntry, Snapshot, WriteError, Writer};
 
 use gather::Gatherer;
 use guards::Protected;
@@ -244,8 +245,13 @@ pub fn compile(
     let path = file.path().to_owned();
     let file = file.into_temp_path();
     fs::remove_file(&path).map_err(fault)?;
+    let mut writer = Writer::create(&path, &inventory)?;
+    // One that cannot be used has nothing to take over; that it cannot is said when it is to be served.
+    if let Some(last) = store.and_then(Store::current).and_then(|path| Snapshot::open(&path).ok()) {
+        writer = writer.take_over_from(Arc::new(last));
+    }
     let mut output = Output {
-        writer: Writer::create(&path, &inventory)?,
+        writer,
         merger: Merger::new(&bodies, &merged_lists),
         protected: Protected::new(&settings.protected),
         reports: &mut reports,

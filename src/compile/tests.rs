@@ -114,6 +114,24 @@ fn equal_input_gives_equal_octets() {
 }
 
 #[test]
+fn what_is_taken_over_from_the_last_generation_makes_the_same_octets() {
+    let text = |changed: &str| -> String {
+        (0..40_000).map(|number| format!("name-{number}.example\n")).chain([changed.to_owned()]).collect()
+    };
+    let mut world = World::new();
+    world.list("a", Format::Domains, text("before.example\n"));
+    world.publish();
+    world.list("a", Format::Domains, text("name-7000.example\nafter.example\n"));
+    let taken_over = world.compile();
+
+    let mut afresh = World::new();
+    afresh.list("a", Format::Domains, text("name-7000.example\nafter.example\n"));
+    // The inventory says where a list has come from.
+    afresh.settings.lists[0].source = world.settings.lists[0].source.clone();
+    assert_eq!(fs::read(taken_over.path()).unwrap(), fs::read(afresh.compile().path()).unwrap());
+}
+
+#[test]
 fn what_a_list_says_twice_or_of_a_parent_is_counted() {
     let mut world = World::new();
     world.list("a", Format::Adblock, "||a.example^\n||a.example^\n||x.a.example^\n||b.example^\n");

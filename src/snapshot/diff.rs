@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use super::lookup::Keys;
+use super::parts::Keys;
 use super::{RuleSet, Snapshot};
 use crate::rule::Owner;
 

@@ -49,6 +49,11 @@ impl SuffixHash {
         Self(fold(state ^ last))
     }
 
+    /// Whether it is one of those that are one in two to the power of `bits`.
+    pub(super) fn is_one_in(self, bits: u32) -> bool {
+        self.0.leading_zeros() >= bits
+    }
+
     /// The hash of the name whose [`reversed_key`](Name::reversed_key) is `key`.
     pub(super) fn of_key(key: &[u8]) -> Self {
         let Some(key) = key.strip_suffix(&[0]) else {

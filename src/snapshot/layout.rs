@@ -7,7 +7,8 @@
 //!
 //! | section | what it holds |
 //! |---|---|
-//! | graph | an FST as the `fst` crate writes it: [key of an owner](crate::rule::owner) → number of a rule set |
+//! | graph | FSTs as the `fst` crate writes them, side by side: [key of an owner](crate::rule::owner) → number of a rule set |
+//! | directory | which keys are in which FST: see [`parts`](super::parts) |
 //! | filter | a binary fuse filter over the hashes of the names |
 //! | set ends | for each rule set the end of its part of the members, a `u32` |
 //! | set members | numbers of rules, a `u32` each, the rule sets one behind the other |
@@ -22,11 +23,11 @@ pub(super) const MAGIC: [u8; 8] = *b"QALQAN\x1a\n";
 /// Changes with every change that an older build would misread.
 pub(super) const VERSION: u32 = 2;
 /// Octets of the header; the first section begins here.
-pub(super) const HEADER_LEN: usize = 200;
+pub(super) const HEADER_LEN: usize = 216;
 /// Octets of a BLAKE3 hash.
 pub(super) const HASH_LEN: usize = 32;
 /// How many sections there are.
-pub(super) const SECTIONS: usize = 7;
+pub(super) const SECTIONS: usize = 8;
 
 const SECTION_TABLE: usize = 24;
 const BODY_HASH: usize = SECTION_TABLE + 16 * SECTIONS;
@@ -37,6 +38,7 @@ const _: () = assert!(HEADER_HASH + HASH_LEN == HEADER_LEN);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Section {
     Graph,
+    Directory,
     Filter,
     SetEnds,
     SetMembers,

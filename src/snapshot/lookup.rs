@@ -78,17 +78,16 @@ struct Many {
 }
 
 impl<'s> Graph<'s> {
-    /// Where the root of the graph in `section` is, when its frame is sound.
-    pub(super) fn root_of(section: &[u8]) -> Option<usize> {
-        // The footer as `Fst::new` has checked it; its `root` would read the node, unchecked.
-        fst::raw::Fst::new(section).ok()?;
-        usize::try_from(u64_at(section, section.len() - FOOTER_LEN + 8)?).ok()
+    /// Whether `section` has the frame of a graph.
+    pub(super) fn is_framed(section: &[u8]) -> bool {
+        fst::raw::Fst::new(section).is_ok()
     }
 
-    /// The graph in `section`, whose root has been looked for before.
+    /// The graph in `section`.
     #[inline]
-    pub(super) fn new(section: &'s [u8], root: usize) -> Self {
-        Self { octets: section, root }
+    pub(super) fn new(section: &'s [u8]) -> Option<Self> {
+        let root = u64_at(section, section.len().checked_sub(FOOTER_LEN)? + 8)?;
+        Some(Self { octets: section, root: usize::try_from(root).ok()? })
     }
 
     /// Where every walk begins.
@@ -304,11 +303,11 @@ pub(super) fn stem(key: &[u8]) -> &[u8] {
     key.strip_suffix(&[0]).unwrap_or(key)
 }
 
-/// The keys of a [`Graph`] in ascending order, each lent until the next.
+/// The keys of a [`Graph`] in ascending order.
 #[derive(Debug)]
 pub(super) struct Keys<'s> {
     graph: Graph<'s>,
-    /// The way to the node on top of the stack; while a key is lent, with the zero that closes its last label.
+    /// The way to the node on top of the stack; while it stands at a key, with the zero that closes its last label.
     key: Vec<u8>,
     closed: bool,
     stack: Vec<Branch>,
@@ -324,21 +323,26 @@ struct Branch {
 }
 
 impl Keys<'_> {
-    /// The next key and its value.
-    pub(super) fn next(&mut self) -> Option<(&[u8], u64)> {
+    /// The key that stands here.
+    pub(super) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// Goes on to the next key, and returns its value.
+    pub(super) fn advance(&mut self) -> Option<u64> {
         if std::mem::take(&mut self.closed) {
             self.key.pop();
         }
-        let value = self.advance()?;
+        let value = self.find_final()?;
         if !self.key.is_empty() {
             self.key.push(0);
             self.closed = true;
         }
-        Some((&self.key, value))
+        Some(value)
     }
 
     /// Goes on to the next final node, and returns its value.
-    fn advance(&mut self) -> Option<u64> {
+    fn find_final(&mut self) -> Option<u64> {
         if !self.begun {
             self.begun = true;
             if let Some(value) = self.enter(self.graph.root, 0) {
@@ -403,8 +407,8 @@ mod tests {
     fn all(graph: Graph<'_>, most: usize) -> BTreeMap<Vec<u8>, u64> {
         let mut keys = graph.keys();
         let mut all = BTreeMap::new();
-        while let Some((key, value)) = keys.next() {
-            all.insert(stem(key).to_vec(), value);
+        while let Some(value) = keys.advance() {
+            all.insert(stem(keys.key()).to_vec(), value);
             if all.len() == most {
                 break;
             }
@@ -426,8 +430,7 @@ mod tests {
         // input in its state octet when it is a common one.
         for octet in 0..=255u8 {
             let section = built(&[(vec![octet], 0)].into());
-            let root = Graph::root_of(&section).unwrap();
-            let number = usize::from(section[root] & 0x3f);
+            let number = usize::from(section[Graph::new(&section).unwrap().root] & 0x3f);
             let expected = COMMON_INPUTS.iter().position(|&common| common == octet).map_or(0, |at| at + 1);
             assert_eq!(number, expected, "{octet}");
         }
@@ -447,7 +450,7 @@ mod tests {
             keys in proptest::collection::btree_map(octets(), prop_oneof![0u64..3, any::<u64>()], 0..400)
         ) {
             let section = built(&keys);
-            let graph = Graph::new(&section, Graph::root_of(&section).unwrap());
+            let graph = Graph::new(&section).unwrap();
             prop_assert_eq!(all(graph, usize::MAX), keys.clone());
         }
 
@@ -465,7 +468,7 @@ mod tests {
             let keyed = |name: &Name| stem(name.reversed_key(&mut [0; MAX_KEY_LEN])).to_vec();
             let keys: BTreeMap<_, _> = names.iter().map(|(name, value)| (keyed(name), *value)).collect();
             let section = built(&keys);
-            let graph = Graph::new(&section, Graph::root_of(&section).unwrap());
+            let graph = Graph::new(&section).unwrap();
             let other = fst::raw::Fst::new(&section[..]).unwrap();
             for (name, _) in &names {
                 let below = name.child(b"a").unwrap();
@@ -482,14 +485,13 @@ mod tests {
                                     keys in proptest::collection::btree_map(octets(), any::<u64>(), 0..60),
                                     at in any::<proptest::sample::Index>(), octet: u8) {
             let name: DomainName = "a.Qa.aa".parse().unwrap();
-            let graph = Graph::new(&section, root);
+            let graph = Graph { octets: &section, root };
             walked(graph, &name);
             all(graph, 100);
 
             let mut damaged = built(&keys);
             *at.get_mut(&mut damaged) = octet;
-            if let Some(root) = Graph::root_of(&damaged) {
-                let graph = Graph::new(&damaged, root);
+            if let Some(graph) = Graph::new(&damaged) {
                 walked(graph, &name);
                 all(graph, 100);
             }

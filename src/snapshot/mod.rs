@@ -10,6 +10,7 @@ mod filter;
 mod layout;
 mod lookup;
 mod map;
+mod parts;
 mod rules;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -22,13 +23,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{DomainName, Name};
-use crate::rule::owner::{NAME_SERVER_KEY, address_key, address_octets};
+use crate::name::{DomainName, MAX_KEY_LEN, Name};
+use crate::rule::owner::{MAX_OWNER_KEY_LEN, NAME_SERVER_KEY, address_key, address_octets};
 use crate::rule::{Action, BlockReason, Dossier, ListId, Scope, Trigger, TypeFilter};
 use filter::Filter;
 use layout::{Depths, HEADER_LEN, Header, HeaderFault, RuleRecord, Section};
-use lookup::{Graph, State};
+use lookup::stem;
 use map::Mapping;
+use parts::Parts;
 
 pub use diff::Change;
 pub use rules::{ActionRef, DossierRef, DossierText, RecordRef, RecordsRef, RuleRef};
@@ -127,15 +129,15 @@ pub struct Snapshot {
     generation: String,
     names: u64,
     inventory: Inventory,
-    graph_root: usize,
     depths: Depths,
     /// `None` when there is no filter: then every name is looked for in the graph.
     filter_plan: Option<filter::Plan>,
-    /// Where the names of name servers begin in the graph, when there are any.
-    name_servers: Option<State>,
-    /// Where the prefixes of addresses begin in the graph, by what brings them up and by length.
-    prefixes: Vec<(Trigger, u8, State)>,
+    /// Whether there are names of name servers.
+    name_servers: bool,
+    /// What brings addresses up, and how long their prefixes are.
+    prefixes: Vec<(Trigger, u8)>,
     graph: Range<usize>,
+    directory: Range<usize>,
     filter: Range<usize>,
     set_ends: Range<usize>,
     set_members: Range<usize>,
@@ -263,37 +265,41 @@ impl Snapshot {
     /// walk is total whatever it meets.
     fn read(path: &Path, file: Mapping, header: &Header) -> Result<Self, &'static str> {
         let range = |section| header.range(section, file.len()).ok_or("sections");
-        let (graph, filter) = (range(Section::Graph)?, range(Section::Filter)?);
+        let (graph, directory) = (range(Section::Graph)?, range(Section::Directory)?);
+        let filter = range(Section::Filter)?;
         let (set_ends, set_members) = (range(Section::SetEnds)?, range(Section::SetMembers)?);
         let (rules, blobs) = (range(Section::Rules)?, range(Section::Blobs)?);
         let inventory = range(Section::Inventory)?;
 
         let inventory = serde_json::from_slice(&file[inventory]).map_err(|_| "inventory")?;
-        let graph_root = Graph::root_of(&file[graph.clone()]).ok_or("names")?;
+        let parts = Parts::new(&file[directory.clone()], &file[graph.clone()]);
+        if !parts.are_sound() {
+            return Err("names");
+        }
+        let name_servers = parts.have(&NAME_SERVER_KEY);
+        let triggers = [Trigger::Ip, Trigger::NsIp, Trigger::Client].into_iter();
+        let triggers = triggers.filter(|trigger| parts.have(&address_key(*trigger)));
+        let lengths = |trigger| (0..=128).map(move |length| (trigger, length));
+        let prefixes = triggers.flat_map(lengths).filter(|(trigger, length)| {
+            let [zero, kind] = address_key(*trigger);
+            parts.have(&[zero, kind, *length])
+        });
+        let prefixes = prefixes.collect();
         let filter_plan = match &file[filter.clone()] {
             [] => None,
             section => Some(filter::Plan::read(section).ok_or("filter")?),
         };
-        let whole = Graph::new(&file[graph.clone()], graph_root);
-        let name_servers = whole.follow(whole.start(), &NAME_SERVER_KEY);
-        let mut prefixes = Vec::new();
-        for trigger in [Trigger::Ip, Trigger::NsIp, Trigger::Client] {
-            if let Some(state) = whole.follow(whole.start(), &address_key(trigger)) {
-                let of_length = |length: u8| Some((trigger, length, whole.follow(state, &[length])?));
-                prefixes.extend((0..=128).filter_map(of_length));
-            }
-        }
         let snapshot = Self {
             path: path.to_owned(),
             generation: header.generation(),
             names: header.names,
             inventory,
-            graph_root,
             depths: header.depths,
             filter_plan,
             name_servers,
             prefixes,
             graph,
+            directory,
             filter,
             set_ends,
             set_members,
@@ -363,7 +369,9 @@ impl Snapshot {
         if labels == 0 && !self.depths.may_contain(0) {
             return;
         }
-        let graph = self.graph();
+        let mut key = [0; MAX_KEY_LEN];
+        let key = name.reversed_suffix_key(&starts[starts.len() - labels..], &mut key);
+        let Some(graph) = self.parts().graph_for(stem(key)) else { return };
         graph.walk(graph.start(), name, starts, labels, &mut |labels, value| {
             if let Some(set) = self.set(value) {
                 found(labels, set);
@@ -374,24 +382,34 @@ impl Snapshot {
     /// As [`find`](Self::find), for rules about the name of a name server.
     #[inline]
     pub fn find_name_server<'s>(&'s self, name: &Name, mut found: impl FnMut(usize, RuleSet<'s>)) {
-        if let Some(state) = self.name_servers {
-            let mut places = [0; 128];
-            let starts = label_starts(name, &mut places);
-            self.graph().walk(state, name, starts, starts.len(), &mut |labels, value| {
-                if let Some(set) = self.set(value) {
-                    found(labels, set);
-                }
-            });
+        if !self.name_servers {
+            return;
         }
+        let mut places = [0; 128];
+        let starts = label_starts(name, &mut places);
+        let mut key = [0; MAX_OWNER_KEY_LEN];
+        let (before, room) = key.split_first_chunk_mut().expect("a key of an owner has more room than this");
+        *before = NAME_SERVER_KEY;
+        let behind = name.reversed_suffix_key(starts, room.first_chunk_mut().expect("and than a name's")).len();
+        let key = stem(&key[..NAME_SERVER_KEY.len() + behind]);
+        let Some(graph) = self.parts().graph_for(key) else { return };
+        let Some(state) = graph.follow(graph.start(), &NAME_SERVER_KEY) else { return };
+        graph.walk(state, name, starts, starts.len(), &mut |labels, value| {
+            if let Some(set) = self.set(value) {
+                found(labels, set);
+            }
+        });
     }
 
     /// Calls `found` with the rules of each address prefix that `address` lies in, and with the prefix's length, that
     /// of an IPv4 prefix counted as in `::ffff:0:0/96`; the shortest first. Allocates nothing.
     #[inline]
     pub fn find_address<'s>(&'s self, trigger: Trigger, address: IpAddr, mut found: impl FnMut(u8, RuleSet<'s>)) {
-        for &(_, length, state) in self.prefixes.iter().filter(|(kind, ..)| *kind == trigger) {
-            let state = self.graph().follow(state, &address_octets(address, length));
-            let value = state.and_then(|state| self.graph().value(state));
+        let [zero, kind] = address_key(trigger);
+        for &(_, length) in self.prefixes.iter().filter(|(kind, _)| *kind == trigger) {
+            let mut key = [zero, kind, length, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            key[3..].copy_from_slice(&address_octets(address, length));
+            let value = self.parts().graph_for(&key).and_then(|graph| graph.value(graph.follow(graph.start(), &key)?));
             if let Some(set) = value.and_then(|value| self.set(value)) {
                 found(length, set);
             }
@@ -403,13 +421,13 @@ impl Snapshot {
         Entries { snapshot: self, keys: self.keys() }
     }
 
-    fn keys(&self) -> lookup::Keys<'_> {
-        self.graph().keys()
+    #[inline]
+    fn parts(&self) -> Parts<'_> {
+        Parts::new(&self.file[self.directory.clone()], &self.file[self.graph.clone()])
     }
 
-    #[inline]
-    fn graph(&self) -> Graph<'_> {
-        Graph::new(&self.file[self.graph.clone()], self.graph_root)
+    fn keys(&self) -> parts::Keys<'_> {
+        self.parts().keys()
     }
 
     #[inline]
@@ -476,7 +494,7 @@ impl<'s> RuleSet<'s> {
 #[derive(Debug)]
 pub struct Entries<'s> {
     snapshot: &'s Snapshot,
-    keys: lookup::Keys<'s>,
+    keys: parts::Keys<'s>,
 }
 
 impl<'s> Entries<'s> {

@@ -3,9 +3,9 @@
 //! A rule set that is frequent among the first keys gets a low number: the
 //! graph spends nothing on 0 and little on small ones.
 //!
-//! The graph goes to the disk while it grows. Kept in memory until the end are
-//! eight octets for each name (its hash, for the filter) and what rules, rule
-//! sets and dossiers are told apart by. Nothing in the file depends on time,
+//! The graph goes to the disk part by part while it grows. Kept in memory until
+//! the end are eight octets for each name (its hash, for the filter) and what
+//! rules, rule sets and dossiers are told apart by. Nothing in the file depends on time,
 //! on addresses or on the order of a hash table: same input, same octets.
 
 use std::collections::hash_map::RandomState;
@@ -14,10 +14,13 @@ use std::hash::BuildHasher;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::filter::{self, SuffixHash};
 use super::layout::{Depths, HEADER_LEN, Header, NO_BLOB, RuleRecord, SECTIONS, Section, blob_at};
-use super::{CompiledRule, Inventory, lookup, rules};
+use super::lookup::stem;
+use super::parts::PartsWriter;
+use super::{CompiledRule, Inventory, Snapshot, rules};
 use crate::rule::Trigger;
 use crate::rule::owner::{is_name_key, trigger_of_key};
 use hashbrown::HashTable;
@@ -29,7 +32,8 @@ pub struct RuleIndex(pub u32);
 /// Writes one generation.
 pub struct Writer {
     path: PathBuf,
-    graph: fst::raw::Builder<Spool>,
+    spool: Spool,
+    parts: PartsWriter,
     inventory: Inventory,
     rules: Vec<RuleRecord>,
     rule_table: HashTable<u32>,
@@ -109,7 +113,8 @@ impl Writer {
         }
         Ok(Self {
             path: path.to_owned(),
-            graph: fst::raw::Builder::new(spool).map_err(|error| io(io_error(error)))?,
+            spool,
+            parts: PartsWriter::new(None),
             inventory,
             rules: Vec::new(),
             rule_table: HashTable::new(),
@@ -124,6 +129,13 @@ impl Writer {
             hasher: RandomState::new(),
             too_large: false,
         })
+    }
+
+    /// Takes over from `last_generation` what stays the same, rather than making it again. The file is the same either
+    /// way.
+    pub fn take_over_from(mut self, last_generation: Arc<Snapshot>) -> Self {
+        self.parts = PartsWriter::new(Some(last_generation));
+        self
     }
 
     /// Files `rule`; equal rules have equal indexes.
@@ -203,7 +215,6 @@ impl Writer {
             }
         }
         if is_name_key(key) {
-            self.hashes.push(SuffixHash::of_key(key));
             self.depths.insert(key.iter().filter(|&&octet| octet == 0).count());
         }
         self.names += 1;
@@ -214,8 +225,12 @@ impl Writer {
     }
 
     fn insert_into_graph(&mut self, key: &[u8], set: u32) -> Result<(), WriteError> {
-        let inserted = self.graph.insert(lookup::stem(key), u64::from(set));
-        inserted.map_err(|error| WriteError::Io { path: self.path.clone(), source: io_error(error) })
+        let hash = SuffixHash::of_key(key);
+        if is_name_key(key) {
+            self.hashes.push(hash);
+        }
+        let inserted = self.parts.insert(stem(key), hash, u64::from(set), &mut self.spool);
+        inserted.map_err(|source| WriteError::Io { path: self.path.clone(), source })
     }
 
     /// Numbers the rule sets by how many of the first keys have them, and lets these keys into the graph.
@@ -271,7 +286,8 @@ impl Writer {
     }
 
     fn write_sections(self) -> io::Result<(Header, u64)> {
-        let mut spool = self.graph.into_inner().map_err(io_error)?;
+        let Self { mut spool, parts, .. } = self;
+        let directory = parts.finish(&mut spool)?;
         let mut sections = [(0, 0); SECTIONS];
         let mut start = HEADER_LEN as u64;
         let mut close = |section: Section, spool: &Spool| {
@@ -280,6 +296,8 @@ impl Writer {
             start = end;
         };
         close(Section::Graph, &spool);
+        spool.write_all(&directory)?;
+        close(Section::Directory, &spool);
         // Without a filter, which can fail only by an accident of hashes, every name is looked for in the graph.
         spool.write_all(&filter::build(&self.hashes).unwrap_or_default())?;
         drop(self.hashes);
@@ -309,13 +327,6 @@ impl Writer {
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Writer").field("path", &self.path).field("names", &self.names).finish_non_exhaustive()
-    }
-}
-
-fn io_error(error: fst::Error) -> io::Error {
-    match error {
-        fst::Error::Io(error) => error,
-        fst::Error::Fst(error) => io::Error::other(error),
     }
 }
 
