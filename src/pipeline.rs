@@ -18,12 +18,12 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::answer::cookie::{Cookie, Jar, Standing};
-use crate::answer::{self, Asked, Errors, Form, Writer, Written};
+use crate::answer::{self, Alias, Asked, Errors, Form, Subject, Writer, Written};
 use crate::cache::{self, Cache, Entry, Found, Key, Lifetime};
 use crate::clock::{Clock, Now};
-use crate::filter;
+use crate::filter::{self, Findings};
 use crate::name::{DomainName, MAX_NAME_LEN, Name};
-use crate::policy::{Hit, Policy, Trigger, Verdict};
+use crate::policy::{ActionRef, Hit, Policy, Trigger, Verdict};
 use crate::query::{Class, Client, ExtendedError, Question, Rcode, RecordType, Transport};
 use crate::recursor::{Security, Upstream};
 use crate::rule::ListId;
@@ -123,6 +123,9 @@ pub struct Pending {
     now: Now,
     outcome: Outcome,
 }
+
+/// After how long without an answer rules about name servers are asked whether to wait for them at all.
+const SILENCE: Duration = Duration::from_millis(500);
 
 /// What the rules about the question have said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -292,8 +295,16 @@ enum Course<'q> {
     Open,
     /// It is done with.
     Done,
-    /// The rule sends the client to this name, and the world must be asked about that.
-    Redirected(Hit<'q>, DomainName),
+    /// The rule sends the client elsewhere, and the world must be asked about that.
+    Redirected(Redirect<'q>),
+}
+
+/// Where a rule sends a client.
+struct Redirect<'q> {
+    hit: Hit<'q>,
+    target: DomainName,
+    /// What leads to the name that the rule is about.
+    aliases: Vec<Alias>,
 }
 
 /// Why there is nothing to send.
@@ -357,9 +368,9 @@ impl Pipeline {
                 outcome.hit = Some(Match::of(&hit));
                 query.ruling = Ruling::Allowed;
             }
-            Verdict::Block(hit) => match self.rule(&query, hit, &mut outcome, reply) {
+            Verdict::Block(hit) => match self.rule(&query, hit, Vec::new(), &mut outcome, reply) {
                 Course::Done => return Step::Done(outcome),
-                Course::Redirected(..) => {
+                Course::Redirected(_) => {
                     query.ruling = Ruling::Redirected;
                     return Step::Ask(Box::new(Pending::new(&query, outcome)));
                 }
@@ -396,7 +407,7 @@ impl Pipeline {
         };
         match served {
             Some(served) => match self.deliver(&query, &served, &mut outcome, reply) {
-                Course::Redirected(..) => Step::Ask(Box::new(Pending::new(&query, outcome))),
+                Course::Redirected(_) => Step::Ask(Box::new(Pending::new(&query, outcome))),
                 Course::Done | Course::Open => Step::Done(outcome),
             },
             None if !recursive => self.without_recursion(&query, outcome, reply),
@@ -414,20 +425,28 @@ impl Pipeline {
 
         let mut course = Course::Open;
         let mut unserved = Unserved::NoAnswer;
-        if query.ruling != Ruling::Redirected {
-            match self.obtain(&pending.subject, deadline).await {
-                Ok(served) => course = self.deliver(&query, &served, &mut outcome, reply),
-                Err(reason) => unserved = reason,
+        // Name servers that rules are about may well be known before they have answered, if they ever do.
+        let early = Instant::now() + SILENCE;
+        let early = Some(early).filter(|early| query.in_force.policy.judges_name_servers() && *early < deadline);
+        for until in early.into_iter().chain([deadline]) {
+            if query.ruling != Ruling::Redirected {
+                match self.obtain(&pending.subject, until).await {
+                    Ok(served) => course = self.deliver(&query, &served, &mut outcome, reply),
+                    Err(reason) => unserved = reason,
+                }
             }
-        }
-        if matches!(course, Course::Open) {
-            course = self.settle(&query, &mut outcome, reply);
+            if matches!(course, Course::Open) {
+                course = self.settle(&query, &mut outcome, reply);
+            }
+            if !matches!((&course, &unserved), (Course::Open, Unserved::NoAnswer)) {
+                break;
+            }
         }
         match course {
             Course::Open => self.give_up(query.asked, unserved, outcome, reply),
             Course::Done => outcome,
-            Course::Redirected(hit, target) => {
-                self.redirect(&query, (&hit, &target), deadline, &mut outcome, reply).await;
+            Course::Redirected(redirect) => {
+                self.redirect(&query, redirect, deadline, &mut outcome, reply).await;
                 outcome
             }
         }
@@ -536,10 +555,18 @@ impl Pipeline {
         answer::error(&self.settings.answer, asked, Rcode::REFUSED, errors, reply)
     }
 
-    /// Does what a blocking rule says.
-    fn rule<'q>(&self, query: &Query<'q>, hit: Hit<'q>, outcome: &mut Outcome, reply: &mut Vec<u8>) -> Course<'q> {
+    /// Does what a blocking rule says about the name in the question, or one that `aliases` lead to from there.
+    fn rule<'q>(
+        &self,
+        query: &Query<'q>,
+        hit: Hit<'q>,
+        aliases: Vec<Alias>,
+        outcome: &mut Outcome,
+        reply: &mut Vec<u8>,
+    ) -> Course<'q> {
         outcome.hit = Some(Match::of(&hit));
-        match answer::blocked(&self.settings.answer, query.asked, query.name, query.qtype, &hit, reply) {
+        let subject = Subject::new(query.name, query.qtype, &aliases);
+        match answer::blocked(&self.settings.answer, query.asked, subject, &hit, reply) {
             Form::Written(written) => {
                 outcome.set(Source::Policy, written);
                 Course::Done
@@ -553,7 +580,7 @@ impl Pipeline {
             // What has been begun is not for sending.
             Form::Alias(target) => {
                 reply.clear();
-                Course::Redirected(hit, target)
+                Course::Redirected(Redirect { hit, target, aliases })
             }
             Form::Pass => {
                 reply.clear();
@@ -562,14 +589,19 @@ impl Pipeline {
         }
     }
 
-    /// Does what the rules about the question say, when there is no answer that could change it.
+    /// Does what rules say when there is no answer: those about the question that have waited for one, and those about
+    /// its name servers.
     fn settle<'q>(&self, query: &Query<'q>, outcome: &mut Outcome, reply: &mut Vec<u8>) -> Course<'q> {
-        if !matches!(query.ruling, Ruling::Redirected | Ruling::AwaitsAnswer) {
-            return Course::Open;
-        }
         let Query { name, qtype, client, now, in_force, .. } = *query;
-        match in_force.policy.judge(name, qtype, Trigger::Qname, client.ip(), now).verdict {
-            Verdict::Block(hit) => self.rule(query, hit, outcome, reply),
+        let judgement = match query.ruling {
+            Ruling::Allowed => return Course::Open,
+            Ruling::Open if !in_force.policy.judges_answers() => return Course::Open,
+            Ruling::Redirected => in_force.policy.judge(name, qtype, Trigger::Qname, client.ip(), now),
+            Ruling::Open | Ruling::AwaitsAnswer => self.judge(query, &[]).judgement,
+        };
+        outcome.note(judgement.protected, &judgement.shadow);
+        match judgement.verdict {
+            Verdict::Block(hit) => self.rule(query, hit, Vec::new(), outcome, reply),
             Verdict::Allow(hit) => {
                 outcome.hit = Some(Match::of(&hit));
                 Course::Open
@@ -583,7 +615,7 @@ impl Pipeline {
         match self.settle(query, &mut outcome, reply) {
             Course::Open => Step::Done(outcome.end(Source::Error, self.refuse_recursion(query.asked, reply))),
             Course::Done => Step::Done(outcome),
-            Course::Redirected(..) => {
+            Course::Redirected(_) => {
                 let redirected = Query { ruling: Ruling::Redirected, ..*query };
                 Step::Ask(Box::new(Pending::new(&redirected, outcome)))
             }
@@ -600,6 +632,18 @@ impl Pipeline {
         }
     }
 
+    /// Judges what the world has said to a query.
+    fn judge<'q>(&self, query: &Query<'q>, message: &[u8]) -> Findings<'q> {
+        let Query { name, qtype, client, in_force, now, .. } = *query;
+        let mut name_servers = Vec::new();
+        if in_force.policy.judges_name_servers() {
+            name_servers.push(self.world.name_servers(name));
+            name_servers.extend(filter::aliases(message).map(|alias| self.world.name_servers(&alias.target)));
+        }
+        let translator = self.settings.answer.translator;
+        filter::judge(&in_force.policy, (message, &name_servers), translator, (name, qtype), client.ip(), now)
+    }
+
     /// Judges an answer and writes the reply, or says where a rule redirects the client because of the answer.
     fn deliver<'q>(
         &self,
@@ -608,24 +652,27 @@ impl Pipeline {
         outcome: &mut Outcome,
         reply: &mut Vec<u8>,
     ) -> Course<'q> {
-        let Query { name, qtype, client, in_force, now, .. } = *query;
+        let Query { in_force, now, .. } = *query;
         let entry = &*served.entry;
         if self.is_to_be_judged(query, entry) {
-            let policy = &in_force.policy;
-            let name_servers: Vec<_> = match policy.judges_name_servers() {
-                true => self.world.name_servers(filter::names(name, entry.message())),
-                false => Vec::new(),
-            };
-            let answer = (entry.message(), &name_servers[..]);
-            let findings = filter::judge(policy, answer, (name, qtype), client.ip(), now);
-            outcome.note(findings.protected, &findings.shadow);
-            match findings.verdict {
-                Verdict::Block(hit) => match self.rule(query, hit, outcome, reply) {
-                    Course::Open => {}
-                    course => return course,
-                },
+            let Findings { judgement, behind, translated } = self.judge(query, entry.message());
+            outcome.note(judgement.protected, &judgement.shadow);
+            match judgement.verdict {
+                Verdict::Block(mut hit) => {
+                    if translated && hit.action == ActionRef::NxDomain {
+                        // That there is no IPv4 address says that none can be made of it, and no more.
+                        hit.action = ActionRef::NoData;
+                    }
+                    let shown = if hit.shows_aliases() { behind } else { 0 };
+                    let mut aliases: Vec<Alias> = filter::aliases(entry.message()).take(shown).collect();
+                    aliases.iter_mut().for_each(|alias| alias.ttl = served.lifetime.of(alias.ttl));
+                    match self.rule(query, hit, aliases, outcome, reply) {
+                        Course::Open => {}
+                        course => return course,
+                    }
+                }
                 Verdict::Allow(hit) => outcome.hit = Some(Match::of(&hit)),
-                Verdict::Pass if findings.shadow.is_empty() && !findings.protected => {
+                Verdict::Pass if judgement.shadow.is_empty() && !judgement.protected => {
                     entry.mark_passed(in_force.number, now);
                 }
                 Verdict::Pass => {}
@@ -641,17 +688,18 @@ impl Pipeline {
     async fn redirect(
         &self,
         query: &Query<'_>,
-        (hit, target): (&Hit<'_>, &DomainName),
+        redirect: Redirect<'_>,
         deadline: Instant,
         outcome: &mut Outcome,
         reply: &mut Vec<u8>,
     ) {
-        let subject = Question { name: target.clone(), dnssec_ok: false, ..query.subject() };
+        let Redirect { hit, target, aliases } = redirect;
         let settings = &self.settings.answer;
-        let question = (query.name, query.qtype);
-        let written = match self.obtain(&subject, deadline).await {
+        let subject = Subject::new(query.name, query.qtype, &aliases);
+        let asked = Question { name: target.clone(), dnssec_ok: false, ..query.subject() };
+        let written = match self.obtain(&asked, deadline).await {
             Ok(Served { entry, lifetime, .. }) => {
-                answer::redirected(settings, query.asked, question, (hit, target), (&entry, lifetime), reply).ok()
+                answer::redirected(settings, query.asked, subject, (&hit, &target), (&entry, lifetime), reply).ok()
             }
             Err(_) => None,
         };

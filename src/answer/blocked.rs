@@ -24,22 +24,53 @@ pub enum Form {
     Pass,
 }
 
-/// Writes the reply that the action of `hit` asks for, for a question about `name`. Unless the form is
-/// [`Form::Written`], what is in `reply` is of no use.
+/// A CNAME record in an answer that somebody else has given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// What it leads to.
+    pub target: DomainName,
+    /// Its time to live.
+    pub ttl: u32,
+}
+
+/// What a rule blocks: the name in the question, or one that aliases lead to from there.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'s> {
+    question: &'s Name,
+    qtype: RecordType,
+    aliases: &'s [Alias],
+}
+
+impl<'s> Subject<'s> {
+    /// What `aliases` lead to from the name in the question; without any, that name.
+    pub fn new(question: &'s Name, qtype: RecordType, aliases: &'s [Alias]) -> Self {
+        Self { question, qtype, aliases }
+    }
+
+    fn name(&self) -> &'s Name {
+        self.aliases.last().map_or(self.question, |alias| &alias.target)
+    }
+}
+
+/// Writes the reply that the action of `hit` asks for. Unless the form is [`Form::Written`], what is in `reply` is of no
+/// use.
 pub fn blocked(
     settings: &Settings,
     asked: Asked<'_>,
-    name: &Name,
-    qtype: RecordType,
+    subject: Subject<'_>,
     hit: &Hit<'_>,
     reply: &mut Vec<u8>,
 ) -> Form {
+    let qtype = subject.qtype;
     let rcode = match hit.action {
         ActionRef::NxDomain => Rcode::NXDOMAIN,
         ActionRef::Refused => Rcode::REFUSED,
         _ => Rcode::NOERROR,
     };
     let mut writer = Writer::new(settings, asked, rcode, reply);
+    if !matches!(hit.action, ActionRef::Refused | ActionRef::Truncate) {
+        subject.aliases.iter().for_each(|alias| writer.alias(alias));
+    }
     match (hit.action, qtype) {
         (ActionRef::Sinkhole, RecordType::A) => writer.answer(qtype, hit.ttl, &settings.sinkhole_ipv4.octets()),
         (ActionRef::Sinkhole, RecordType::AAAA) => writer.answer(qtype, hit.ttl, &settings.sinkhole_ipv6.octets()),
@@ -48,21 +79,31 @@ pub fn blocked(
         (ActionRef::Drop, _) => return Form::Silence,
         (ActionRef::Truncate, _) if asked.transport.is_datagram() => writer.header.flags |= Header::TC,
         (ActionRef::Truncate | ActionRef::Allow, _) => return Form::Pass,
-        (ActionRef::Cname(target), _) => match alias_target(name, target) {
+        (ActionRef::Cname(target), _) => match alias_target(subject.name(), target) {
             Some(target) if qtype == RecordType::CNAME => writer.answer(qtype, hit.ttl, target.as_wire()),
             Some(target) => return Form::Alias(target),
             // As for a DNAME whose substitution does not fit (RFC 6672, section 2.2).
             None => writer.header.flags |= Rcode::YXDOMAIN.0,
         },
         (ActionRef::Records(records), _) => {
+            let mut given = false;
             for record in records.iter().filter(|record| qtype == record.rtype || qtype == RecordType::ANY) {
                 writer.answer(record.rtype, record.ttl.unwrap_or(hit.ttl), record.rdata);
+                given = true;
+            }
+            if let Some(translator) = settings.translator.filter(|_| qtype == RecordType::AAAA && !given) {
+                for record in records.iter().filter(|record| record.rtype == RecordType::A) {
+                    let Ok(address) = <[u8; 4]>::try_from(record.rdata) else { continue };
+                    let made = translator.embed(address.into()).octets();
+                    writer.answer(qtype, record.ttl.unwrap_or(hit.ttl), &made);
+                    given = true;
+                }
             }
             let alias = records.iter().find(|record| record.rtype == RecordType::CNAME);
             match alias.and_then(|alias| DomainName::from_wire(alias.rdata).ok()) {
-                Some(target) if writer.is_empty() => return Form::Alias(target),
-                _ if writer.is_empty() => writer.denial(hit.ttl),
-                _ => {}
+                _ if given => {}
+                Some(target) => return Form::Alias(target),
+                None => writer.denial(hit.ttl),
             }
         }
     }
@@ -77,7 +118,8 @@ fn alias_target(name: &Name, target: &Name) -> Option<DomainName> {
     }
 }
 
-/// Writes the reply of [`Form::Alias`]: a CNAME record to `target`, then what the world said about `target`.
+/// Writes the reply of [`Form::Alias`]: the aliases of the subject, one more to `target`, then what the world said about
+/// `target`.
 ///
 /// # Errors
 ///
@@ -85,7 +127,7 @@ fn alias_target(name: &Name, target: &Name) -> Option<DomainName> {
 pub fn redirected(
     settings: &Settings,
     asked: Asked<'_>,
-    (name, qtype): (&Name, RecordType),
+    subject: Subject<'_>,
     (hit, target): (&Hit<'_>, &Name),
     (entry, lifetime): (&Entry, Lifetime),
     reply: &mut Vec<u8>,
@@ -94,16 +136,24 @@ pub fn redirected(
     for set in found.answer.iter_mut().chain(&mut found.authority) {
         set.ttl = lifetime.of(set.ttl);
     }
-    let alias = RrSet {
-        name: name.to_owned(),
+    let alias = |owner: &Name, target: &Name, ttl| RrSet {
+        name: owner.to_owned(),
         rtype: RecordType::CNAME,
-        ttl: hit.ttl,
+        ttl,
         rdata: smallvec![target.as_wire().into()],
         signatures: SmallVec::new(),
     };
+    let Subject { question, qtype, aliases } = subject;
+    let mut way: Vec<RrSet> = Vec::with_capacity(aliases.len() + 1);
+    let mut owner = question;
+    for Alias { target, ttl } in aliases {
+        way.push(alias(owner, target, *ttl));
+        owner = target;
+    }
+    way.push(alias(owner, target, hit.ttl));
     // Nothing is signed below an alias of our own.
-    let answer = std::iter::once(&alias).chain(&found.answer);
-    let octets = message::write_answer((name, qtype), entry.rcode(), answer, found.authority.iter(), false);
+    let answer = way.iter().chain(&found.answer);
+    let octets = message::write_answer((question, qtype), entry.rcode(), answer, found.authority.iter(), false);
 
     let mut writer = Writer::new(settings, asked, entry.rcode(), reply);
     writer.header.counts = Header::read(&octets)?.counts;

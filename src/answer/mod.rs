@@ -13,9 +13,10 @@ use crate::cache::{Entry, Lifetime};
 use crate::policy::Hit;
 use crate::query::{Class, Rcode, RecordType, Transport};
 use crate::recursor::Security;
+use crate::recursor::nat64::Nat64Prefix;
 use crate::wire::{Edns, HEADER_LEN, Header, Request, Section, option};
 
-pub use blocked::{Form, blocked, redirected};
+pub use blocked::{Alias, Form, Subject, blocked, redirected};
 
 use cookie::Cookie;
 
@@ -38,6 +39,9 @@ pub struct Settings {
     pub keepalive: Duration,
     /// How clients show that their address is theirs.
     pub cookies: cookie::Settings,
+    /// Whose IPv6 addresses the resolver makes for clients without IPv4 (RFC 6147): what a rule says about IPv4
+    /// addresses holds for these as well.
+    pub translator: Option<Nat64Prefix>,
 }
 
 impl Default for Settings {
@@ -51,6 +55,7 @@ impl Default for Settings {
             extended_errors: true,
             keepalive: Duration::from_secs(30),
             cookies: cookie::Settings::default(),
+            translator: None,
         }
     }
 }
@@ -161,6 +166,8 @@ pub struct Writer<'a> {
     header: Header,
     /// The bits of the response code that only EDNS has room for.
     upper_rcode: u16,
+    /// Where the name stands that records are for.
+    owner: u16,
     reply: &'a mut Vec<u8>,
 }
 
@@ -188,7 +195,7 @@ impl<'a> Writer<'a> {
             flags: Header::QR | Header::RA | repeated | rcode.0 & 0x000f,
             counts: [u16::from(!asked.question.is_empty()), 0, 0, 0],
         };
-        Self { settings, asked, header, upper_rcode: rcode.0 >> 4, reply }
+        Self { settings, asked, header, upper_rcode: rcode.0 >> 4, owner: QUESTION_NAME, reply }
     }
 
     /// Begins with an answer that has been kept.
@@ -216,23 +223,28 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Appends a record of the name in the question and of class IN; records must come section by section.
+    /// Appends a record of class IN; records must come section by section.
     fn record(&mut self, section: Section, rtype: RecordType, ttl: u32, data: &[u8]) {
         let [high, low] = [(ttl >> 16) as u16, ttl as u16];
-        let head = words([QUESTION_NAME, rtype.0, Class::IN.0, high, low, data.len() as u16]);
+        let head = words([self.owner, rtype.0, Class::IN.0, high, low, data.len() as u16]);
         self.reply.extend_from_slice(head.as_flattened());
         self.reply.extend_from_slice(data);
         self.header.counts[1 + section as usize] += 1;
     }
 
-    /// Appends a record of the name in the question to the answer section.
-    fn answer(&mut self, rtype: RecordType, ttl: u32, data: &[u8]) {
-        self.record(Section::Answer, rtype, ttl, data);
+    /// Appends an alias: the records that follow are for its target.
+    fn alias(&mut self, alias: &Alias) {
+        let target = alias.target.as_wire();
+        self.answer(RecordType::CNAME, alias.ttl, target);
+        // A pointer reaches that far; no chain of aliases that a resolver follows is so long.
+        if let Some(at @ ..0x4000) = self.reply.len().checked_sub(target.len()) {
+            self.owner = 0xc000 | at as u16;
+        }
     }
 
-    /// Whether there is no record so far.
-    fn is_empty(&self) -> bool {
-        self.header.counts[1..] == [0; 3]
+    /// Appends a record to the answer section.
+    fn answer(&mut self, rtype: RecordType, ttl: u32, data: &[u8]) {
+        self.record(Section::Answer, rtype, ttl, data);
     }
 
     /// Says that the name or the type does not exist, for how long (RFC 2308, section 3). The name itself plays the

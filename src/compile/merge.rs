@@ -69,6 +69,7 @@ impl Bodies {
 /// A list as [`Merger`] must know it.
 pub(super) struct MergedList {
     pub(super) action: Action,
+    pub(super) override_action: Option<Action>,
     pub(super) format: Format,
     pub(super) shadow: bool,
     /// Only entries of this attempt at reading it count.
@@ -77,7 +78,13 @@ pub(super) struct MergedList {
 
 impl MergedList {
     pub(super) fn new(settings: &ListSettings, format: Format, attempt: u32) -> Self {
-        Self { action: settings.action.clone(), format, shadow: settings.shadow, attempt }
+        Self {
+            action: settings.action.clone(),
+            override_action: settings.override_action.clone(),
+            format,
+            shadow: settings.shadow,
+            attempt,
+        }
     }
 }
 
@@ -157,7 +164,7 @@ impl<'m> Merger<'m> {
 
     /// Brings the entries of one list to agree.
     fn agree(&self, list: ListId, entries: &[&Body], events: &mut SmallVec<[(ListId, Event); 1]>) -> Vec<CompiledRule> {
-        let MergedList { action: default, format, .. } = &self.lists[list.index()];
+        let MergedList { action: default, override_action, format, .. } = &self.lists[list.index()];
         let mut rules: Vec<CompiledRule> = Vec::with_capacity(entries.len());
         let mut tell = |event| events.push((list, event));
         for body in entries {
@@ -222,6 +229,12 @@ impl<'m> Merger<'m> {
         for rule in &mut rules {
             if matches!(&rule.action, Action::Records(records) if records.is_empty()) {
                 rule.action = Action::NoData;
+            }
+            // Policy zones' own exceptions go too, as BIND's `policy` and Unbound's `rpz-action-override` have it.
+            if let Some(action) = override_action
+                && (*format == Format::Rpz || rule.action != Action::Allow)
+            {
+                rule.action = action.clone();
             }
         }
         rules

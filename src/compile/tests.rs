@@ -1,10 +1,10 @@
 //! Whole compilations: text in, snapshot out.
 
 use super::*;
-use crate::list::Reason;
+use crate::list::{BareAddress, Reason};
 use crate::list::{Note, Source};
 use crate::query::RecordType;
-use crate::rule::{Action, Scope};
+use crate::rule::{Action, Owner, Scope};
 use crate::snapshot::{RuleRef, Snapshot};
 
 /// A state folder and lists to write into.
@@ -58,15 +58,15 @@ fn rules(path: &Path) -> Vec<String> {
     let mut entries = snapshot.entries();
     let mut found = Vec::new();
     while let Some((key, rules)) = entries.next() {
-        let name = DomainName::from_reversed_key(key).unwrap();
-        let mut of_name: Vec<String> = rules.iter().map(|rule| in_words(&name, rule)).collect();
+        let owner = Owner::from_key(key).unwrap();
+        let mut of_name: Vec<String> = rules.iter().map(|rule| in_words(&owner, rule)).collect();
         of_name.sort();
         found.extend(of_name);
     }
     found
 }
 
-fn in_words(name: &DomainName, rule: RuleRef<'_>) -> String {
+fn in_words(owner: &Owner, rule: RuleRef<'_>) -> String {
     let scope = match rule.scope() {
         Scope::Exact => "exact",
         Scope::Below => "below",
@@ -79,7 +79,7 @@ fn in_words(name: &DomainName, rule: RuleRef<'_>) -> String {
     let types = if rule.covers_type(RecordType::HTTPS) { "" } else { " types" };
     let order = rule.dossier().and_then(|dossier| dossier.to_dossier().order_id);
     let order = order.map_or_else(String::new, |order| format!(" order {order}"));
-    format!("{} {scope} {name} {action}{types}{order}", rule.list().0)
+    format!("{} {scope} {owner} {action}{types}{order}", rule.list().0)
 }
 
 #[test]
@@ -97,6 +97,49 @@ fn lists_of_all_kinds_become_one_snapshot() {
             "1 subdomains c.a.example allow",
             "0 exact b.example sinkhole",
             "2 exact kz.example sinkhole",
+        ]
+    );
+}
+
+#[test]
+fn every_trigger_of_a_policy_zone_is_compiled() {
+    let mut world = World::new();
+    let zone = "24.0.2.0.192.rpz-ip CNAME .\n24.0.2.0.192.rpz-ip CNAME *.\n32.7.2.0.192.rpz-client-ip CNAME rpz-drop.\n\
+                48.zz.db8.2001.rpz-nsip A 192.0.2.1\n48.zz.db8.2001.rpz-nsip AAAA ::1\n\
+                *.ns.example.rpz-nsdname CNAME .\nns.example CNAME rpz-passthru.\n";
+    world.list("z", Format::Rpz, zone);
+    world.list("y", Format::Domains, "192.0.2.0/24\n").bare_address = BareAddress::Answers;
+    let compiled = world.compile();
+    assert_eq!(
+        rules(compiled.path()),
+        [
+            "0 exact 24.0.2.0.192.rpz-ip nxdomain",
+            "1 exact 24.0.2.0.192.rpz-ip sinkhole",
+            "0 below ns.example.rpz-nsdname nxdomain",
+            "0 exact 48.zz.db8.2001.rpz-nsip A+AAAA",
+            "0 exact 32.7.2.0.192.rpz-client-ip drop",
+            "0 exact ns.example allow",
+        ]
+    );
+    let [z, y] = &compiled.report.lists[..] else { panic!() };
+    assert_eq!((z.entries, y.entries), (5, 1));
+    assert_eq!(z.reading.refused(Reason::Conflict), 1, "the first of two aliases counts");
+}
+
+#[test]
+fn a_list_may_override_what_its_entries_do() {
+    let mut world = World::new();
+    let zone = "a.example CNAME .\nb.example A 192.0.2.1\nb.example A 192.0.2.2\nc.example CNAME rpz-passthru.\n";
+    world.list("z", Format::Rpz, zone).override_action = Some(Action::NoData);
+    world.list("a", Format::Adblock, "||d.example^\n@@||e.example^\n").override_action = Some(Action::Drop);
+    assert_eq!(
+        world.rules(),
+        [
+            "0 exact a.example nodata",
+            "0 exact b.example nodata",
+            "0 exact c.example nodata",
+            "1 subdomains d.example drop",
+            "1 subdomains e.example allow",
         ]
     );
 }

@@ -132,6 +132,7 @@ impl Checker<'_> {
                         required: server.require_cookies,
                         secrets: server.cookie_secrets.into_iter().map(|secret| secret.0).collect(),
                     },
+                    translator: resolver.dns64.as_ref().map(|table| table.prefix.0),
                 },
                 cache: cache::Settings {
                     max_bytes: cache.max_bytes.0,
@@ -376,6 +377,7 @@ fn settings(table: ListTable, source: Source, authorities: Vec<CertificateDer<'s
         match_scope: table.match_scope,
         wildcard_apex: table.wildcard_apex,
         action: table.cname.map_or(table.action.0, Action::Cname),
+        override_action: table.override_action.map(|action| action.0),
         reason: table.ede,
         ede_text: table.ede_text,
         priority: table.priority,
@@ -383,6 +385,7 @@ fn settings(table: ListTable, source: Source, authorities: Vec<CertificateDer<'s
         ttl: table.ttl.map(|ttl| ttl.as_seconds()),
         allow_suffix: table.allow_suffix,
         hosts_address: table.hosts_ip,
+        bare_address: table.bare_ip,
         csv_delimiter: u8::try_from(table.csv_delimiter).unwrap_or(b','),
         utc_offset: table.utc_offset.0,
         limits: Limits {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::units::{Size, Span};
 use crate::answer::cookie;
-use crate::list::{BadUtcOffset, Format, HostsAddress, ListSettings, MatchScope, Source, UtcOffset};
+use crate::list::{BadUtcOffset, BareAddress, Format, HostsAddress, ListSettings, MatchScope, Source, UtcOffset};
 use crate::name::DomainName;
 use crate::recursor::nat64::{Nat64Prefix, Nat64PrefixError};
 use crate::recursor::network::Protocol;
@@ -350,6 +350,7 @@ pub(super) struct ListTable {
     pub(super) action: ActionValue,
     /// Another way to write `action = { cname = "…" }`.
     pub(super) cname: Option<DomainName>,
+    pub(super) override_action: Option<ActionValue>,
     pub(super) ede: BlockReason,
     pub(super) ede_text: Option<String>,
     pub(super) priority: i32,
@@ -357,6 +358,7 @@ pub(super) struct ListTable {
     pub(super) ttl: Option<Span>,
     pub(super) allow_suffix: bool,
     pub(super) hosts_ip: HostsAddress,
+    pub(super) bare_ip: BareAddress,
     pub(super) csv_delimiter: char,
     pub(super) utc_offset: Offset,
     pub(super) refresh: Span,
@@ -380,6 +382,7 @@ impl Default for ListTable {
             wildcard_apex: list.wildcard_apex,
             action: ActionValue(list.action),
             cname: None,
+            override_action: list.override_action.map(ActionValue),
             ede: list.reason,
             ede_text: list.ede_text,
             priority: list.priority,
@@ -387,6 +390,7 @@ impl Default for ListTable {
             ttl: list.ttl.map(Span::seconds),
             allow_suffix: list.allow_suffix,
             hosts_ip: list.hosts_address,
+            bare_ip: list.bare_address,
             csv_delimiter: char::from(list.csv_delimiter),
             utc_offset: Offset(list.utc_offset),
             refresh: Span(list.refresh),

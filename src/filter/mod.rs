@@ -10,25 +10,40 @@ use std::net::IpAddr;
 
 use smallvec::SmallVec;
 
+use crate::answer::Alias;
 use crate::clock::Now;
-use crate::name::{DomainName, MAX_NAME_LEN, Name};
+use crate::name::{MAX_NAME_LEN, Name};
 use crate::policy::{Finding, Judgement, Policy, Trigger, Verdict};
 use crate::query::{NameServers, RecordType};
+use crate::recursor::nat64::Nat64Prefix;
 use crate::wire::{self, Header, RecordView, Section};
+
+/// What policy says about an answer.
+#[derive(Debug, Default)]
+pub struct Findings<'p> {
+    /// The first verdict, and what was found on the way to it.
+    pub judgement: Judgement<'p>,
+    /// How many aliases lead to the name that the verdict is about.
+    pub behind: usize,
+    /// The verdict is about IPv4 addresses from which those in the answer are made.
+    pub translated: bool,
+}
 
 /// Judges what `message` says as an answer to `name`, one name after the other that it leads to, until a rule speaks.
 ///
 /// These are the name itself, the targets of CNAME records (those that a DNAME makes are among them) and of SVCB and
-/// HTTPS records. `name_servers` are those of the name and of each target of a CNAME record, in this order, as far as
+/// HTTPS records. Addresses below the prefix of the `translator` count as those that they are made from, too.
+/// `name_servers` are those of the name and of each target of a CNAME record, in this order, as far as
 /// they are known. Allocates nothing, unless there are rules about answers and many addresses.
 pub fn judge<'p>(
     policy: &'p Policy,
     (message, name_servers): (&[u8], &[NameServers]),
+    translator: Option<Nat64Prefix>,
     (name, qtype): (&Name, RecordType),
     client: IpAddr,
     now: Now,
-) -> Judgement<'p> {
-    let mut hearing = Hearing { policy, question: name, qtype, client, now, findings: Judgement::default() };
+) -> Findings<'p> {
+    let mut hearing = Hearing { policy, translator, question: name, qtype, client, now, findings: Findings::default() };
     let about_answers = policy.judges_answers();
     let mut buffer = [0; MAX_NAME_LEN];
     let mut reached: Option<&Name> = None;
@@ -44,6 +59,7 @@ pub fn judge<'p>(
             if hearing.hear(reached, &mut addresses, name_servers.next()) {
                 return hearing.findings;
             }
+            hearing.findings.behind += 1;
             let len = target.as_wire().len();
             buffer[..len].copy_from_slice(target.as_wire());
             reached = Some(Name::from_checked(&buffer[..len]));
@@ -55,13 +71,12 @@ pub fn judge<'p>(
     hearing.findings
 }
 
-/// The names that an answer to `name` leads through: itself and the targets of CNAME records, in order.
-pub fn names(name: &Name, message: &[u8]) -> Vec<DomainName> {
-    let mut names = vec![name.to_owned()];
-    for record in answers(message).filter(|record| record.rtype == RecordType::CNAME) {
-        names.extend(target(message, &record, &mut [0; MAX_NAME_LEN]).map(Name::to_owned));
-    }
-    names
+/// The aliases in an answer, in order, with the TTLs that they came with.
+pub fn aliases(message: &[u8]) -> impl Iterator<Item = Alias> {
+    answers(message).filter(|record| record.rtype == RecordType::CNAME).filter_map(|record| {
+        let target = target(message, &record, &mut [0; MAX_NAME_LEN])?.to_owned();
+        Some(Alias { target, ttl: record.ttl })
+    })
 }
 
 type Addresses = SmallVec<[IpAddr; 8]>;
@@ -69,11 +84,12 @@ type Addresses = SmallVec<[IpAddr; 8]>;
 /// What has been found about an answer so far.
 struct Hearing<'p, 'q> {
     policy: &'p Policy,
+    translator: Option<Nat64Prefix>,
     question: &'q Name,
     qtype: RecordType,
     client: IpAddr,
     now: Now,
-    findings: Judgement<'p>,
+    findings: Findings<'p>,
 }
 
 impl Hearing<'_, '_> {
@@ -87,9 +103,23 @@ impl Hearing<'_, '_> {
         addresses.sort_unstable();
         let (name, trigger) = reached.map_or((self.question, Trigger::Qname), |name| (name, Trigger::Cname));
         let finding = Finding { name, addresses, name_servers };
-        let judgement = self.policy.judge_answer(finding, self.qtype, trigger, self.client, self.now);
+        let mut decided = self.judge(finding, trigger);
+        let inside = |address: &IpAddr| match address {
+            IpAddr::V6(address) => Some(IpAddr::V4(self.translator?.extract(*address)?)),
+            IpAddr::V4(_) => None,
+        };
+        let made_from: Addresses = addresses.iter().filter_map(inside).collect();
+        if !decided && !made_from.is_empty() {
+            decided = self.judge(Finding { addresses: &made_from, ..finding }, trigger);
+            self.findings.translated = decided;
+        }
         addresses.clear();
-        let findings = &mut self.findings;
+        decided
+    }
+
+    fn judge(&mut self, finding: Finding<'_>, trigger: Trigger) -> bool {
+        let judgement = self.policy.judge_answer(finding, self.qtype, trigger, self.client, self.now);
+        let findings = &mut self.findings.judgement;
         findings.protected |= judgement.protected;
         for list in judgement.shadow {
             if !findings.shadow.contains(&list) {

@@ -39,6 +39,8 @@ pub struct ListSettings {
     pub wildcard_apex: Option<bool>,
     /// What entries do that do not say it themselves.
     pub action: Action,
+    /// What entries do whatever they say, exceptions outside response policy zones aside; `None` leaves it to them.
+    pub override_action: Option<Action>,
     /// The reason that blocked answers give.
     pub reason: BlockReason,
     /// The template of the EXTRA-TEXT.
@@ -53,6 +55,8 @@ pub struct ListSettings {
     pub allow_suffix: bool,
     /// What an address in a hosts file means that is no sinkhole's.
     pub hosts_address: HostsAddress,
+    /// What an address or prefix means that stands where a name would.
+    pub bare_address: BareAddress,
     /// What stands between the columns of a CSV file.
     pub csv_delimiter: u8,
     /// The offset from UTC in which a date without a time is read.
@@ -77,6 +81,7 @@ impl ListSettings {
             match_scope: MatchScope::Exact,
             wildcard_apex: None,
             action: Action::Sinkhole,
+            override_action: None,
             reason: BlockReason::Blocked,
             ede_text: None,
             priority: 0,
@@ -84,6 +89,7 @@ impl ListSettings {
             ttl: None,
             allow_suffix: false,
             hosts_address: HostsAddress::Ignore,
+            bare_address: BareAddress::Ignore,
             csv_delimiter: b',',
             utc_offset: UtcOffset::default(),
             limits: Limits::default(),
@@ -183,6 +189,17 @@ pub enum HostsAddress {
     Rewrite,
     /// The line is an error.
     Error,
+}
+
+/// What an address or prefix means that stands where a name would.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BareAddress {
+    /// The line is left out and counted: in a list of names it is a slip, and many names may share an address.
+    #[default]
+    Ignore,
+    /// Answers with such an address are meant.
+    Answers,
 }
 
 /// An offset from UTC in seconds, east positive.

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cache::{Cache, Entry, Key};
 use crate::clock::Clock;
-use crate::name::DomainName;
+use crate::name::Name;
 use crate::query::{NameServers, Question};
 use crate::recursor::Upstream;
 
@@ -80,9 +80,9 @@ impl World {
         Some(landing)
     }
 
-    /// The name servers of each name, as far as the resolver knows them.
-    pub(super) fn name_servers(&self, names: Vec<DomainName>) -> Vec<NameServers> {
-        names.iter().map(|name| self.upstream.name_servers(name)).collect()
+    /// The name servers on the way to `name`, as far as the resolver knows them.
+    pub(super) fn name_servers(&self, name: &Name) -> NameServers {
+        self.upstream.name_servers(name)
     }
 
     /// Waits until nothing is being asked any more.

@@ -159,6 +159,16 @@ impl Hit<'_> {
         }
     }
 
+    /// Whether the answer shows the aliases that have led to the name that the rule is about.
+    ///
+    /// So it is for rules of policy zones, as BIND and Unbound do it; but an answer is denied for an address in it as a
+    /// whole. Other lists block the name that was asked for, as ad blockers do.
+    pub fn shows_aliases(&self) -> bool {
+        let denies = matches!(self.action, ActionRef::NxDomain | ActionRef::NoData);
+        matches!(self.origin, Origin::Rule { list, .. } if list.most_specific_wins)
+            && !(self.trigger == Trigger::Ip && denies)
+    }
+
     /// What is on file about the entry.
     pub fn dossier(&self) -> Option<Dossier> {
         match self.origin {

@@ -22,7 +22,7 @@ use qalqan::recursor::hints::RootHints;
 use qalqan::recursor::nat64::{Nat64Prefix, Nat64PrefixError};
 use qalqan::recursor::network::Protocol;
 use qalqan::recursor::settings::{self, Minimisation, Route, RouteKind, RouteServer};
-use qalqan::rule::Action;
+use qalqan::rule::{Action, Owner};
 use qalqan::wire::Header;
 
 use super::record::{self, Record};
@@ -234,7 +234,6 @@ const FOREIGN: &[(&str, &[&str])] = &[
             "interface-tag-data",
         ],
     ),
-    ("Unbound's response-ip, a language for rewriting addresses beside RPZ", &["response-ip", "response-ip-data"]),
     ("Unbound's EDNS client strings", &["edns-client-string", "edns-client-string-opcode"]),
     (
         "EDNS client subnet, which would send clients' addresses upstream",
@@ -314,7 +313,6 @@ const FOREIGN: &[(&str, &[&str])] = &[
         ],
     ),
     ("response policy zones that are switched by signal or tag", &["rpz-signal-nxdomain-ra", "signal-nxdomain-ra"]),
-    ("Unbound's rewriting of RPZ actions by zone", &["rpz-cname-override"]),
     ("Unbound's refusal of queries for ANY", &["deny-any"]),
     (
         "timers of RFC 5011 and of validation that only Unbound can change",
@@ -336,6 +334,8 @@ struct Reader<'s> {
     stale_timer: Duration,
     stale_ttl: u32,
     stale_window: Option<Duration>,
+    /// The policy zone that says the same as `response-ip` and `response-ip-data`.
+    response_ip: String,
     translator: Nat64Prefix,
     made_addresses: dns64::Settings,
 }
@@ -383,6 +383,7 @@ pub(crate) fn setup(scenario: &Scenario) -> Result<Setup, Refusal> {
         stale_timer: Duration::from_millis(1800),
         stale_ttl: 30,
         stale_window: Some(Duration::from_secs(86_400)),
+        response_ip: String::new(),
         translator: Nat64Prefix::WELL_KNOWN,
         made_addresses: dns64::Settings { prefix: Nat64Prefix::WELL_KNOWN, ignore_aaaa: Vec::new() },
     };
@@ -535,6 +536,20 @@ impl Reader<'_> {
                 recursor.root_hints =
                     RootHints::parse(&lines.join("\n")).map_err(|error| broken(setting, &error.to_string()))?;
             }
+            "response-ip" | "response-ip-data" => {
+                let net = parse_prefix(value).ok_or_else(|| broken(setting, "no prefix"))?;
+                let record = match (setting.key.as_str(), setting.values.get(1).map_or("", String::as_str)) {
+                    ("response-ip-data", data) => data,
+                    (_, "deny" | "always_deny" | "inform_deny") => "CNAME rpz-drop.",
+                    (_, "always_nxdomain") => "CNAME .",
+                    (_, "always_nodata") => "CNAME *.",
+                    (_, "always_transparent") => "CNAME rpz-passthru.",
+                    // The first two have data in an option of its own; the last only logs.
+                    (_, "redirect" | "inform_redirect" | "inform") => return Ok(()),
+                    _ => return skip("an action of Unbound's response-ip that policy zones have no word for"),
+                };
+                self.response_ip += &format!("{} {record}\n", Owner::Answer(net));
+            }
             "identity" => pipeline.answer.identity = Some(value.to_owned()),
             "version" => pipeline.answer.version = Some(value.to_owned()),
             "hide-trustanchor" if !yes => return skip("trustanchor.unbound, a name of Unbound's own"),
@@ -628,7 +643,7 @@ impl Reader<'_> {
         let zone = find("name").and_then(|setting| setting.values.first());
         let zone = zone.ok_or_else(|| broken(&settings[0], "a policy zone without a name"))?.trim_end_matches('.');
         let mut list = None;
-        let mut action = None;
+        let (mut action, mut alias) = (None, None);
         for setting in settings {
             let value = setting.values.first().map_or("", String::as_str);
             match setting.key.as_str() {
@@ -643,6 +658,7 @@ impl Reader<'_> {
                     });
                 }
                 "rpz-action-override" => action = Some((setting, value.to_owned())),
+                "rpz-cname-override" => alias = Some(name(setting, value)?),
                 _ => foreign_or_without_effect(setting)?,
             }
         }
@@ -651,8 +667,17 @@ impl Reader<'_> {
         match action.as_ref().map(|(setting, action)| (setting, action.as_str())) {
             None => {}
             Some((_, "disabled")) => list.shadow = true,
-            Some((_, "passthru")) => list.action = Action::Allow,
-            Some((setting, _)) => return Err(Refusal::Skip(format!("Unbound's {}", setting.key))),
+            Some((setting, word)) => {
+                list.override_action = Some(match word {
+                    "passthru" => Action::Allow,
+                    "nxdomain" => Action::NxDomain,
+                    "nodata" => Action::NoData,
+                    "drop" => Action::Drop,
+                    "tcp-only" => Action::Truncate,
+                    "cname" => Action::Cname(alias.ok_or_else(|| broken(setting, "no rpz-cname-override"))?),
+                    _ => return Err(broken(setting, "no action")),
+                });
+            }
         }
         self.setup.lists.push(list);
         Ok(())
@@ -662,11 +687,21 @@ impl Reader<'_> {
         for module in self.modules.split_whitespace() {
             match module {
                 "validator" | "iterator" | "respip" => {}
-                "dns64" => self.setup.recursor.dns64 = Some(self.made_addresses.clone()),
+                "dns64" => {
+                    self.setup.recursor.dns64 = Some(self.made_addresses.clone());
+                    self.setup.pipeline.answer.translator = Some(self.made_addresses.prefix);
+                }
                 _ => return Err(Refusal::Skip(format!("Unbound's module {module}"))),
             }
         }
-        let Setup { recursor, pipeline, .. } = &mut self.setup;
+        let Setup { recursor, pipeline, lists, .. } = &mut self.setup;
+        if !self.response_ip.is_empty() {
+            lists.push(ListSettings {
+                format: Format::Rpz,
+                priority: -(lists.len() as i32),
+                ..ListSettings::new("response-ip", Source::Inline(self.response_ip))
+            });
+        }
         recursor.trust_anchors =
             TrustAnchors::parse(&self.anchors).map_err(|error| Refusal::Broken(format!("trust-anchor: {error}")))?;
         if !self.modules.split_whitespace().any(|module| module == "validator") {

@@ -14,7 +14,7 @@
 use super::names::{address, is_address};
 use super::{Context, Entry, Op, Parser, hosts, read_types};
 use crate::list::text::{is_comment, without_comment, words};
-use crate::list::{Note, Reason};
+use crate::list::{BareAddress, Note, Reason};
 use crate::name::DomainName;
 use crate::rule::{Action, Rule, Scope, TypeFilter};
 
@@ -60,7 +60,7 @@ fn network_rule(line: &[u8], context: &mut Context<'_>) -> Result<(), Refused> {
     }
     let modifiers = Modifiers::read(modifiers, context)?;
     let Shape { name, scope, form, narrowed } = Shape::read(pattern, context)?;
-    let Some(name) = context.name(name) else { return Ok(()) };
+    let Some(owner) = context.owner(name) else { return Ok(()) };
     if narrowed {
         context.report.note(Note::Narrowed);
     }
@@ -69,7 +69,7 @@ fn network_rule(line: &[u8], context: &mut Context<'_>) -> Result<(), Refused> {
         important: modifiers.important,
         types: modifiers.types,
         except: modifiers.except,
-        ..Rule::new(name, scope)
+        ..Rule::new(owner, scope)
     };
     let op = if modifiers.badfilter { Op::Disable } else { Op::Add };
     context.entry(Entry { rule, op, form });
@@ -106,7 +106,10 @@ impl<'p> Shape<'p> {
             name => (0, name),
         };
         if is_address(name) || name.starts_with(b"[") {
-            return Err((Reason::Address, "rules about addresses are off"));
+            return match context.settings.bare_address {
+                BareAddress::Ignore => Err((Reason::Address, "rules about addresses are off; see bare-ip")),
+                BareAddress::Answers => Ok(Self { name, scope: Scope::Exact, form: head * 15 + tail, narrowed: false }),
+            };
         }
         if name.is_empty() || name == b"*" {
             return Err((Reason::PublicSuffix, "everything; a list never blocks the root"));

@@ -23,8 +23,8 @@ impl Parser for Domains {
         } else if word.contains(&b'*') {
             context
                 .refuse(line, Reason::Pattern, || "a wildcard in a list of names; read it as format wildcard".into());
-        } else if let Some(name) = context.name(word) {
-            context.rule(Rule::new(name, context.bare()));
+        } else if let Some(owner) = context.owner(word) {
+            context.rule(Rule::new(owner, context.bare()));
         }
     }
 }
@@ -32,7 +32,7 @@ impl Parser for Domains {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{read, refused};
-    use crate::list::{Format, MatchScope, Reason};
+    use crate::list::{BareAddress, Format, MatchScope, Reason};
 
     #[test]
     fn a_line_is_a_name() {
@@ -40,6 +40,15 @@ mod tests {
         assert_eq!(read(Format::Domains, text, |_| ()), ["exact a.example", "exact b.example"]);
         let subdomains = read(Format::Domains, text, |list| list.match_scope = MatchScope::Subdomains);
         assert_eq!(subdomains, ["subdomains a.example", "subdomains b.example"]);
+    }
+
+    #[test]
+    fn addresses_are_meant_only_where_the_list_says_so() {
+        let text = "192.0.2.1\n192.0.2.200/25\n2001:db8::/48\na.example\n0.0.0.0/0\n";
+        let rules = read(Format::Domains, text, |list| list.bare_address = BareAddress::Answers);
+        let prefixes = ["32.1.2.0.192.rpz-ip", "25.128.2.0.192.rpz-ip", "48.zz.db8.2001.rpz-ip", "a.example"];
+        assert_eq!(rules, prefixes.map(|owner| format!("exact {owner}")));
+        assert_eq!(read(Format::Domains, text, |_| ()), ["exact a.example"]);
     }
 
     #[test]

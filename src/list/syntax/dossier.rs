@@ -113,7 +113,7 @@ impl Row {
             [b'*', b'.', rest @ ..] => (context.starred(false), rest),
             rest => (context.bare(), rest),
         };
-        let Some(name) = context.name(domain) else { return };
+        let Some(owner) = context.owner(domain) else { return };
         let mut except = Vec::with_capacity(self.except.len());
         for name in &self.except {
             match context.names.read_any(name.as_bytes(), &mut context.report) {
@@ -136,7 +136,7 @@ impl Row {
             types: self.types,
             except,
             dossier: (self.dossier != Dossier::default()).then(|| Box::new(self.dossier)),
-            ..Rule::new(name, self.scope.unwrap_or(written))
+            ..Rule::new(owner, self.scope.unwrap_or(written))
         };
         context.entry(Entry { rule, op: self.op.unwrap_or(Op::Add), form: 0 });
     }

@@ -22,10 +22,10 @@ mod zone;
 use std::io::Read;
 
 use super::text::{Line, Lines, TextError};
-use super::{Format, Header, ListSettings, MatchScope, Note, Reason, Report};
+use super::{BareAddress, Format, Header, ListSettings, MatchScope, Note, Reason, Report};
 use crate::name::DomainName;
 use crate::query::RecordType;
-use crate::rule::{Rule, Scope, TypeFilter};
+use crate::rule::{Owner, Rule, Scope, TypeFilter};
 use names::NameReader;
 
 pub use detect::detect;
@@ -276,6 +276,15 @@ impl<'c> Context<'c> {
                 None
             }
         }
+    }
+
+    /// As [`name`](Self::name), or a prefix of addresses in a list that has them.
+    fn owner(&mut self, text: &[u8]) -> Option<Owner> {
+        let prefix = match self.settings.bare_address {
+            BareAddress::Answers => names::prefix(text),
+            BareAddress::Ignore => None,
+        };
+        prefix.map(Owner::Answer).or_else(|| self.name(text).map(Owner::Name))
     }
 
     /// What a bare name covers in this list.

@@ -1,6 +1,7 @@
 //! Names as people write them in lists.
 
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+use ipnet::IpNet;
 
 use super::note_hyphens;
 use crate::list::{Note, Reason, Report};
@@ -136,6 +137,17 @@ impl NameReader {
 /// Whether `text` is an IP address, with or without a zone (`fe80::1%eth0`).
 pub(super) fn is_address(text: &[u8]) -> bool {
     address(text).is_some()
+}
+
+/// The prefix of addresses that `text` is: an address, or one with a length, or either in the brackets of a URL.
+pub(super) fn prefix(text: &[u8]) -> Option<IpNet> {
+    let inner = text.strip_prefix(b"[").and_then(|text| text.strip_suffix(b"]")).unwrap_or(text);
+    if let Some(address) = address(inner) {
+        return Some(address.into());
+    }
+    let prefix: IpNet = std::str::from_utf8(inner).ok()?.parse().ok()?;
+    // All addresses of a family are never meant.
+    (prefix.prefix_len() > 0).then(|| prefix.trunc())
 }
 
 /// The IP address that `text` is; a zone behind it goes.

@@ -29,8 +29,8 @@ impl Parser for Wildcard {
             context.refuse(line, Reason::Pattern, || "only `*.` at the beginning is a wildcard here".into());
         } else if name.contains(&b'@') {
             context.refuse(line, Reason::Pattern, || "times of day behind @ are not supported".into());
-        } else if let Some(name) = context.name(name) {
-            context.rule(Rule::new(name, scope));
+        } else if let Some(owner) = context.owner(name) {
+            context.rule(Rule::new(owner, scope));
         }
     }
 }
