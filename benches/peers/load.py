@@ -53,16 +53,17 @@ class Run:
 
 def dnsperf(path, *options, port=PORT, seconds=10):
     """Asks what is in the file, once, for at most `seconds`."""
-    command = ["dnsperf", "-s", ADDRESS, "-p", str(port), "-d", path, "-n", "1", "-l", str(seconds), "-t", "5", "-e", *options]
+    command = ["dnsperf", "-s", ADDRESS, "-p", str(port), "-d", path, "-n", "1", "-l", str(seconds), "-t", "5", "-e",
+               *options]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True,
                             preexec_fn=lambda: os.sched_setaffinity(0, processes.OTHER_CORES))
     return Run(result.stdout)
 
 
-# No more under way than the receive buffer of every server holds.
-FULL_SPEED = {"udp": ("-c", "8", "-q", "150"),
-              # 20 connections with 100 queries each under way.
-              "tcp": ("-m", "tcp", "-c", "20", "-q", "2000")}
+def full_speed(transport, under_way):
+    """Options of dnsperf: as fast as answers come, with so many questions under way."""
+    # Over TCP 100 on each of 20 connections.
+    return ("-c", "8", "-q", str(under_way)) if transport == "udp" else ("-m", "tcp", "-c", "20", "-q", "2000")
 
 
 class Watch:

@@ -30,6 +30,7 @@ class Questions:
         rng = random.Random(seed)
         self.folder, self.seed, self.files = folder, seed, 0
         self.listed = [listed_name(rng, index) for index in range(names)]
+        self.listed_set = frozenset(self.listed)
         self.zones = [zone_name(rng, index) for index in range(zones)]
         self.cold_zones = [zone_name(rng, zones + index) for index in range(cold_zones)]
         self.fresh_zones = iter(self.cold_zones)
@@ -66,6 +67,10 @@ class Questions:
         if kind == "cold":
             count = min(count, len(self.cold_zones) // 8)
         return self.write(f"{kind}-{self.files}", (pick() for _ in range(count)))
+
+    def right_answer(self, name):
+        """What `meaning` should say of the reply to a question of ours."""
+        return "blocked" if name in self.listed_set or name.removeprefix("www.") in self.listed_set else "passed"
 
     def write(self, name, names):
         path = os.path.join(self.folder, name + ".txt")

@@ -234,7 +234,8 @@ class PowerDns(Server):
     program = "pdns_recursor"
 
     def configure(self):
-        lua = self.file("rpz.lua", f'rpzFile("{self.path("rpz.zone")}", {{policyName="bench", defpol=Policy.NXDOMAIN}})\n')
+        policy = '{policyName="bench", defpol=Policy.NXDOMAIN}'
+        lua = self.file("rpz.lua", f'rpzFile("{self.path("rpz.zone")}", {policy})\n')
         self.file("recursor.conf", f"""
 local-address={ADDRESS}
 local-port={PORT}

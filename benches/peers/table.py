@@ -57,7 +57,8 @@ def everything_else(rows):
         except (KeyError, TypeError):
             return NOTHING
 
-    return markdown(["", *columns], [[name, *(cell(column, row) for column in columns.values())] for name, row in rows.items()])
+    lines = [[name, *(cell(column, row) for column in columns.values())] for name, row in rows.items()]
+    return markdown(["", *columns], lines)
 
 
 def start(row):
