@@ -314,8 +314,11 @@ impl Recursor {
         }
     }
 
-    /// Looks after the trust anchors for as long as it is polled.
+    /// Looks after the trust anchors for as long as it is polled; ends when nothing is validated by them.
     pub async fn keep_anchors(&self) {
+        if self.0.validator.is_none() {
+            return;
+        }
         while let Some(due) = self.0.rollover.next_probe() {
             // The wall clock may be set; look at it now and then.
             let left = due.saturating_sub(self.0.clock.now().wall).min(ANCHOR_NAP);
