@@ -721,8 +721,7 @@ impl Pipeline {
         // Who can be helped otherwise need not wait to the end (RFC 8767, section 5).
         let patience = stale.as_ref().map(|_| Instant::now() + self.settings.cache.stale.client_timer);
         let until = patience.map_or(deadline, |patience| patience.min(deadline));
-        let landed = tokio::time::timeout_at(until, landing.entry()).await.ok().flatten();
-        match (landed, stale) {
+        match (landing.entry(until).await, stale) {
             (Some(entry), Some(stale)) if !entry.is_answer() => Ok(self.stale(stale)),
             (Some(entry), _) => {
                 Ok(Served { entry, source: Source::Upstream, lifetime: Lifetime::After(0), error: None })
