@@ -1,15 +1,12 @@
 //! The [`Network`] of production: sockets.
 //!
-//! A datagram leaves from a socket that nobody else uses at the moment, on a
-//! random port, connected to its server, so that the kernel passes on what that
-//! server sends and nothing else. A socket serves a few queries one after the
-//! other before its port is given up: most of the cost of a new one is saved,
-//! and whoever learns a port has little use of it (RFC 5452, section 9.2).
 //! Streams are kept open for a while and used again (RFC 7766, section 6.2.1).
+
+mod datagram;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -17,8 +14,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use crate::query::Rcode;
@@ -27,16 +24,10 @@ use crate::wire::{HEADER_LEN, Header};
 use super::BoxFuture;
 use super::network::{Exchange, ExchangeError, Network, Protocol};
 
-/// How many queries a socket serves before its port is given up.
-const USES_OF_A_PORT: u32 = 16;
-/// Sockets that wait for their next query; chance picks among them.
-const IDLE_SOCKETS: usize = 256;
 /// Streams that wait for their next query, to one server and to all.
 const IDLE_STREAMS: (usize, usize) = (8, 512);
 /// How long a stream waits for its next query.
 const STREAM_IDLE: Duration = Duration::from_secs(8);
-/// The largest datagram that is read whole; more than we ever ask for.
-const LARGEST_DATAGRAM: usize = 4096;
 /// Datagrams that are not the reply; after so many somebody is guessing, and the port is given up.
 const MAX_STRAY: u32 = 100;
 /// How long a reply in other letters' case than the query's is held back: whoever guesses does not know the case, and
@@ -58,16 +49,8 @@ pub struct Settings {
 pub struct Sockets {
     settings: Settings,
     tls: TlsConnector,
-    /// Idle sockets for IPv4 and IPv6.
-    idle: [Mutex<Vec<Port>>; 2],
     streams: Mutex<HashMap<(SocketAddr, Protocol), Vec<Idle>>>,
     counters: Counters,
-}
-
-/// A socket on a random port.
-struct Port {
-    socket: UdpSocket,
-    uses: u32,
 }
 
 /// A stream that waits for its next query.
@@ -127,13 +110,7 @@ impl Sockets {
                 .expect("ring speaks the default versions of TLS");
             Arc::new(config.with_root_certificates(roots).with_no_client_auth())
         });
-        Self {
-            settings,
-            tls: TlsConnector::from(tls),
-            idle: Default::default(),
-            streams: Mutex::default(),
-            counters: Counters::default(),
-        }
+        Self { settings, tls: TlsConnector::from(tls), streams: Mutex::default(), counters: Counters::default() }
     }
 
     /// What came of exchanges so far.
@@ -148,54 +125,6 @@ impl Sockets {
             (None, Some(port)) if address.port() == 53 => SocketAddr::new(address.ip(), port),
             (None, _) => address,
         }
-    }
-
-    async fn datagram(&self, server: SocketAddr, exchange: &Exchange<'_>) -> Result<Vec<u8>, ExchangeError> {
-        let deadline = Instant::now() + exchange.timeout;
-        let idle = &self.idle[usize::from(server.is_ipv6())];
-        let waiting = {
-            let mut idle = idle.lock();
-            match idle.len() {
-                0 => None,
-                len => Some(idle.swap_remove(rand::random_range(0..len))),
-            }
-        };
-        let mut port = match waiting {
-            Some(port) => port,
-            None => Port { socket: open(server.is_ipv6())?, uses: 0 },
-        };
-        port.uses += 1;
-        // What an earlier server's network said comes too late.
-        let _ = port.socket.take_error();
-        port.socket.connect(server).await.map_err(unreachable)?;
-        port.socket.send(exchange.query).await.map_err(unreachable)?;
-        let mut deadline = deadline;
-        let mut held = None;
-        for _ in 0..MAX_STRAY {
-            let mut reply = Vec::with_capacity(LARGEST_DATAGRAM);
-            match timeout_at(deadline, port.socket.recv_buf(&mut reply)).await {
-                // The port is not used again: the reply may still come.
-                Err(_) => break,
-                Ok(Err(error)) => return Err(unreachable(error)),
-                Ok(Ok(_)) => {}
-            }
-            if !answers(exchange.query, &reply) {
-                continue;
-            }
-            if !keeps_case(exchange.query, &reply) {
-                deadline = deadline.min(Instant::now() + HELD_BACK);
-                held.get_or_insert(reply);
-                continue;
-            }
-            if port.uses < USES_OF_A_PORT && held.is_none() {
-                let mut idle = idle.lock();
-                if idle.len() < IDLE_SOCKETS {
-                    idle.push(port);
-                }
-            }
-            return Ok(reply);
-        }
-        held.ok_or(ExchangeError::Timeout)
     }
 
     async fn stream(&self, server: SocketAddr, exchange: &Exchange<'_>) -> Result<Vec<u8>, ExchangeError> {
@@ -261,7 +190,7 @@ impl Network for Sockets {
         Box::pin(async move {
             let server = self.place(exchange.server);
             let result = match exchange.protocol {
-                Protocol::Udp => self.datagram(server, &exchange).await,
+                Protocol::Udp => datagram::exchange(server, &exchange).await,
                 Protocol::Tcp | Protocol::Tls { .. } => {
                     let reply = timeout(exchange.timeout, self.stream(server, &exchange)).await;
                     reply.unwrap_or(Err(ExchangeError::Timeout))
@@ -316,19 +245,6 @@ fn keeps_case(query: &[u8], reply: &[u8]) -> bool {
     Header::read(reply).is_ok_and(|header| header.counts[0] == 0) || reply.get(name.clone()) == query.get(name)
 }
 
-/// A socket on a random port (RFC 5452, section 9.2: from the whole range, not what the system would pick).
-fn open(ipv6: bool) -> Result<UdpSocket, ExchangeError> {
-    let any: IpAddr = if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
-    for attempt in 0..10 {
-        // Many taken ports in a row: let the system find one.
-        let port = if attempt < 9 { rand::random_range(1024..=u16::MAX) } else { 0 };
-        let Ok(socket) = std::net::UdpSocket::bind((any, port)) else { continue };
-        let registered = socket.set_nonblocking(true).and_then(|()| UdpSocket::from_std(socket));
-        return registered.map_err(|_| ExchangeError::Resources);
-    }
-    Err(ExchangeError::Resources)
-}
-
 fn unreachable(error: io::Error) -> ExchangeError {
     match error.raw_os_error() {
         Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => ExchangeError::Resources,
@@ -339,6 +255,8 @@ fn unreachable(error: io::Error) -> ExchangeError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::net::UdpSocket;
+
     use crate::name::DomainName;
     use crate::query::RecordType;
     use crate::recursor::message::{QueryOptions, write_query};
