@@ -1,9 +1,9 @@
 //! Datagrams, many to a system call.
 //!
-//! The one file of the fronts with unsafe code: `recvmmsg`, `sendmmsg` and
-//! `sendmsg`, with the control messages that say which of our own addresses a
-//! datagram was sent to (`IP_PKTINFO`, RFC 3542), so that its reply leaves from
-//! there also when the socket is bound to a wildcard.
+//! The one file of the fronts with unsafe code: `recvmmsg` and `sendmmsg`, with
+//! the control messages that say which of our own addresses a datagram was sent
+//! to (`IP_PKTINFO`, RFC 3542), so that its reply leaves from there also when
+//! the socket is bound to a wildcard.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -11,8 +11,11 @@ use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr;
+use std::sync::Arc;
 
 use libc::{c_int, c_uint, cmsghdr, iovec, mmsghdr, msghdr, socklen_t};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Datagrams that are received and sent together at most.
 pub(super) const BATCH: usize = 64;
@@ -91,6 +94,21 @@ impl ReturnPath {
     }
 }
 
+/// A reply that was not ready with its batch.
+pub(super) struct LateReply {
+    pub(super) reply: Vec<u8>,
+    pub(super) path: ReturnPath,
+}
+
+/// What to do when no datagram is there.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wait {
+    /// Sleep until one comes.
+    ForOne,
+    /// Come back with nothing.
+    Not,
+}
+
 /// Room for a batch of datagrams and their replies.
 pub(super) struct Batch {
     slots: Box<[Slot]>,
@@ -127,8 +145,9 @@ impl Batch {
         }
     }
 
-    /// Waits for a datagram, then takes what else is there; nothing when the socket was shut down.
-    pub(super) fn receive(&mut self, socket: &UdpSocket) -> io::Result<()> {
+    /// Takes what has come; waits for the first datagram if `wait` says so, and returns with nothing when the socket
+    /// was shut down.
+    pub(super) fn receive(&mut self, socket: &UdpSocket, wait: Wait) -> io::Result<()> {
         self.received = 0;
         for (slot, header) in self.slots.iter_mut().zip(&mut self.headers) {
             slot.path.name_len = NAME_ROOM as u8;
@@ -139,14 +158,12 @@ impl Batch {
         // SAFETY: the headers are as many as is said, and each was set just now to point to parts of its slot, with
         // their true lengths. The slots lie in a box of their own, which neither moves nor goes while we borrow it.
         let received = unsafe {
-            let wait_for_one = libc::MSG_WAITFORONE as _;
-            libc::recvmmsg(
-                socket.as_raw_fd(),
-                self.headers.as_mut_ptr(),
-                BATCH as c_uint,
-                wait_for_one,
-                ptr::null_mut(),
-            )
+            let flags = match wait {
+                Wait::ForOne => libc::MSG_WAITFORONE,
+                Wait::Not => libc::MSG_DONTWAIT,
+            };
+            let headers = self.headers.as_mut_ptr();
+            libc::recvmmsg(socket.as_raw_fd(), headers, BATCH as c_uint, flags as _, ptr::null_mut())
         };
         self.received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
         for (slot, header) in self.slots.iter_mut().zip(&self.headers[..self.received]) {
@@ -159,6 +176,11 @@ impl Batch {
             slot.path.turn_around();
         }
         Ok(())
+    }
+
+    /// Whether there was room for no more.
+    pub(super) fn is_full(&self) -> bool {
+        self.received == BATCH
     }
 
     /// Whether the last call received nothing, or nothing but what a socket reports that was shut down.
@@ -182,35 +204,52 @@ impl Batch {
             self.headers[len] = mmsghdr { msg_hdr: slot.path.header(&mut slot.data), msg_len: 0 };
             len += 1;
         }
-        let (mut next, mut lost) = (0, 0);
-        while next < len {
-            let rest = &mut self.headers[next..len];
-            // SAFETY: as in `receive`; the parts are the replies, which the system only reads.
-            let sent = unsafe {
-                let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _;
-                libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as c_uint, flags)
-            };
-            match usize::try_from(sent) {
-                Ok(sent) => next += sent,
-                Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
-                // It is the first of the rest that failed.
-                Err(_) => {
-                    lost += 1;
-                    next += 1;
-                }
+        // SAFETY: as in `receive`; the parts are the replies, which the system only reads.
+        unsafe { transmit(socket, &mut self.headers[..len]) }
+    }
+
+    /// Sends replies that were not ready with their batch, and returns how many the system did not take. Does not wait.
+    pub(super) fn send_late(&mut self, socket: &UdpSocket, late: &mut [LateReply]) -> usize {
+        let mut lost = 0;
+        for late in late.chunks_mut(BATCH) {
+            let mut parts = [iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH];
+            for ((LateReply { reply, path }, data), header) in late.iter_mut().zip(&mut parts).zip(&mut self.headers) {
+                *data = iovec { iov_base: reply.as_mut_ptr().cast(), iov_len: reply.len() };
+                *header = mmsghdr { msg_hdr: path.header(data), msg_len: 0 };
             }
+            // SAFETY: each header was set just now to point to a path, a part and through it to a reply, with their
+            // true lengths; all three outlive the call, which only reads them.
+            lost += unsafe { transmit(socket, &mut self.headers[..late.len()]) };
         }
         lost
     }
 }
 
-/// Sends one reply. Does not wait.
-pub(super) fn send(socket: &UdpSocket, reply: &[u8], mut path: ReturnPath) -> io::Result<()> {
-    let mut data = iovec { iov_base: reply.as_ptr().cast_mut().cast(), iov_len: reply.len() };
-    let header = path.header(&mut data);
-    // SAFETY: the header points to `path`, `data` and `reply`, which outlive the call; the system only reads them.
-    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &header, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+/// Sends messages, and returns how many the system did not take. Does not wait.
+///
+/// # Safety
+///
+/// What the headers point to must be there, in the lengths that they tell.
+unsafe fn transmit(socket: &UdpSocket, headers: &mut [mmsghdr]) -> usize {
+    let (mut next, mut lost) = (0, 0);
+    while next < headers.len() {
+        let rest = &mut headers[next..];
+        // SAFETY: the headers are as many as is said, and the caller vouches for what they point to.
+        let sent = unsafe {
+            let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _;
+            libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as c_uint, flags)
+        };
+        match usize::try_from(sent) {
+            Ok(sent) => next += sent,
+            Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            // It is the first of the rest that failed.
+            Err(_) => {
+                lost += 1;
+                next += 1;
+            }
+        }
+    }
+    lost
 }
 
 /// Has the socket tell with each datagram which of our addresses it was sent to.
@@ -224,6 +263,13 @@ pub(super) fn tell_own_address(socket: &UdpSocket, ipv6: bool) -> io::Result<()>
         libc::setsockopt(socket.as_raw_fd(), level, name, value, mem::size_of::<c_int>() as socklen_t)
     };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Has the runtime that this is called in tell when a datagram has come. Leaves the socket in blocking mode.
+pub(super) fn watch(socket: Arc<UdpSocket>) -> io::Result<AsyncFd<Arc<UdpSocket>>> {
+    // SAFETY: the descriptor stays open and stays that of the same socket until the `AsyncFd` lets go of its share of
+    // the `UdpSocket`, which owns it and gives nobody the means to replace it.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
 }
 
 /// Wakes whoever waits in [`Batch::receive`], for good.

@@ -1,21 +1,34 @@
 //! Queries in datagrams: threads that receive, answer and send in batches.
 //!
 //! A worker sleeps in the kernel until a datagram comes, takes what else has
-//! come, answers all that needs no waiting and sends the replies together. What
-//! must wait for the world goes to the runtime, which sends that reply itself.
+//! come, answers all that needs no waiting and sends the replies together.
+//!
+//! What must wait for the world waits on the same thread, as tasks of a runtime
+//! that belongs to the worker alone: its questions, the sockets that they leave
+//! from and their replies never cross to another thread, and replies that have
+//! become ready together leave together. While there are such tasks the worker
+//! sleeps where they sleep, in the runtime, and looks after its socket between
+//! them; a batch of datagrams comes before each round of tasks, so that those
+//! who need not wait do not.
 
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tracing::warn;
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::{Builder, Runtime};
+use tracing::{error, warn};
 
-use crate::pipeline::{DropReason, Recorder, Step};
+use crate::pipeline::{DropReason, Pending, Recorder, Step};
 use crate::query::{Client, Transport};
 
 use super::Service;
-use super::batch::{self, Batch, ReturnPath};
+use super::admission::Ticket;
+use super::batch::{self, Batch, LateReply, ReturnPath, Wait};
 
 /// Batches that a worker still serves after it was told to stop, when datagrams keep coming.
 const LAST_BATCHES: usize = 64;
@@ -33,66 +46,158 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Serves until it is told to stop and nothing is left to receive.
+    /// Serves until it is told to stop, nothing is left to receive, and what was received is answered.
     pub(super) fn run(self) {
-        let mut batch = Batch::new(self.is_wildcard);
-        let mut last = 0..LAST_BATCHES;
-        loop {
-            let received = batch.receive(&self.socket);
-            let is_stopped = self.stop.load(Ordering::Relaxed);
-            if is_stopped && (batch.is_empty() || last.next().is_none()) {
-                return;
-            }
-            match received {
-                Ok(()) => self.serve(&mut batch),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    warn!(%error, "receiving datagrams failed");
-                    std::thread::sleep(PAUSE);
-                }
+        let runtime = match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return error!(%error, "a worker cannot start"),
+        };
+        let readiness = {
+            let _inside = runtime.enter();
+            batch::watch(self.socket.clone())
+        };
+        let readiness = match readiness {
+            Ok(readiness) => readiness,
+            Err(error) => return error!(%error, "a worker cannot start"),
+        };
+        let mut serving = Serving {
+            worker: &self,
+            runtime: &runtime,
+            readiness,
+            batch: Batch::new(self.is_wildcard),
+            outbox: Arc::default(),
+            last: LAST_BATCHES,
+        };
+        runtime.block_on(std::future::poll_fn(|context| serving.poll(context)));
+    }
+}
+
+/// A worker at work.
+struct Serving<'a> {
+    worker: &'a Worker,
+    runtime: &'a Runtime,
+    /// Tells when a datagram has come, while the worker sleeps in its runtime.
+    readiness: AsyncFd<Arc<UdpSocket>>,
+    batch: Batch,
+    outbox: Arc<Outbox>,
+    /// How many more batches are served once the worker was told to stop.
+    last: usize,
+}
+
+impl Serving<'_> {
+    /// Receives a batch and answers what needs no waiting.
+    fn turn(&mut self, wait: Wait) {
+        let received = self.batch.receive(&self.worker.socket, wait);
+        if self.worker.stop.load(Ordering::Relaxed) {
+            self.last = if self.batch.is_empty() { 0 } else { self.last - 1 };
+        }
+        match received {
+            Ok(()) => self.serve(),
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::Interrupted | std::io::ErrorKind::WouldBlock) => {}
+            Err(error) => {
+                warn!(%error, "receiving datagrams failed");
+                std::thread::sleep(PAUSE);
             }
         }
     }
 
-    fn serve(&self, batch: &mut Batch) {
+    /// Serves until it was told to stop. Blocks while there are no tasks.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.outbox.stirred.register(context.waker());
+        loop {
+            let mut late = std::mem::take(&mut *self.outbox.replies.lock());
+            let lost = self.batch.send_late(&self.worker.socket, &mut late);
+            self.count_lost(lost);
+            if self.last == 0 {
+                // Whoever owes a reply holds the outbox; other tasks need not end.
+                return if Arc::strong_count(&self.outbox) == 1 { Poll::Ready(()) } else { Poll::Pending };
+            }
+            if self.runtime.metrics().num_alive_tasks() == 0 {
+                self.turn(Wait::ForOne);
+                continue;
+            }
+            if self.readiness.poll_read_ready(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.turn(Wait::Not);
+            if self.batch.is_full() {
+                // There may be more; but it is the tasks' turn.
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            // Nothing is left, and what comes from now on will be told.
+            if let Poll::Ready(Ok(mut readable)) = self.readiness.poll_read_ready(context) {
+                readable.clear_ready();
+            }
+        }
+    }
+
+    fn serve(&mut self) {
+        let Self { worker, batch, outbox, runtime, .. } = self;
+        let Worker { service, recorder, .. } = worker;
         let began = Instant::now();
-        let now = self.service.pipeline.now();
+        let now = service.pipeline.now();
         for (request, path, reply) in batch.exchanges() {
             let Some(address) = path.client() else { continue };
             let client = Client { address, transport: Transport::Udp };
-            match self.service.answer(request, client, now, reply) {
-                Step::Done(outcome) => self.recorder.record(&outcome, began.elapsed()),
-                Step::Drop(reason) => self.recorder.dropped(reason),
-                Step::Ask(pending) => match self.service.admission.wait(client.ip()) {
+            match service.answer(request, client, now, reply) {
+                Step::Done(outcome) => recorder.record(&outcome, began.elapsed()),
+                Step::Drop(reason) => recorder.dropped(reason),
+                Step::Ask(pending) => match service.admission.wait(client.ip()) {
                     Some(ticket) => {
-                        let (service, path) = (self.service.clone(), *path);
-                        let socket = self.socket.clone();
-                        self.service.spawn(async move {
-                            let mut reply = Vec::with_capacity(256);
-                            let outcome = service.pipeline.ask(pending, &mut reply).await;
-                            // The place is free before the client can know: its next query finds it so.
-                            drop(ticket);
-                            service.recorder.record(&outcome, began.elapsed());
-                            service.reply(&socket, &reply, path);
-                        });
+                        let late = Late {
+                            service: service.clone(),
+                            recorder: recorder.clone(),
+                            outbox: outbox.clone(),
+                            began,
+                            path: *path,
+                        };
+                        service.tasks.spawn_on(late.answer(pending, ticket), runtime.handle());
                     }
                     None => {
-                        let outcome = self.service.pipeline.shed(pending, reply);
-                        self.recorder.record(&outcome, began.elapsed());
+                        let outcome = service.pipeline.shed(pending, reply);
+                        recorder.record(&outcome, began.elapsed());
                     }
                 },
             }
         }
-        for _ in 0..batch.send(&self.socket) {
-            self.recorder.dropped(DropReason::Send);
+        let lost = batch.send(&worker.socket);
+        self.count_lost(lost);
+    }
+
+    fn count_lost(&self, replies: usize) {
+        for _ in 0..replies {
+            self.worker.recorder.dropped(DropReason::Send);
         }
     }
 }
 
-impl Service {
-    fn reply(&self, socket: &UdpSocket, reply: &[u8], path: ReturnPath) {
-        if !reply.is_empty() && batch::send(socket, reply, path).is_err() {
-            self.recorder.dropped(DropReason::Send);
+/// Replies that have become ready since the worker last looked.
+#[derive(Default)]
+struct Outbox {
+    replies: Mutex<Vec<LateReply>>,
+    stirred: AtomicWaker,
+}
+
+/// A query that waits for the world.
+struct Late {
+    service: Arc<Service>,
+    recorder: Arc<dyn Recorder>,
+    outbox: Arc<Outbox>,
+    began: Instant,
+    path: ReturnPath,
+}
+
+impl Late {
+    async fn answer(self, pending: Box<Pending>, ticket: Ticket) {
+        let mut reply = Vec::with_capacity(256);
+        let outcome = self.service.pipeline.ask(pending, &mut reply).await;
+        // The place is free before the client can know: its next query finds it so.
+        drop(ticket);
+        self.recorder.record(&outcome, self.began.elapsed());
+        if !reply.is_empty() {
+            self.outbox.replies.lock().push(LateReply { reply, path: self.path });
         }
+        self.outbox.stirred.wake();
     }
 }
