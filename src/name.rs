@@ -6,15 +6,16 @@
 //! letters are lower case, so that equality of octets is equality of names
 //! (RFC 4343). Everything else an octet may be is kept as it is.
 //!
-//! Names written by people, with Unicode in them, become A-labels in
-//! [`list::syntax`](crate::list::syntax), never here.
+//! What people write in their own script is none of these until [`to_ascii`] has
+//! made A-labels of it, at the edges where people write.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
 
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use ref_cast::RefCast;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use smallvec::SmallVec;
@@ -54,6 +55,9 @@ pub enum NameError {
     /// The text is not ASCII.
     #[error("a character is not ASCII; write the name in its A-label form (xn--…)")]
     NotAscii,
+    /// The text is no internationalised name.
+    #[error("a label is no internationalised name by UTS 46; write it in its A-label form (xn--…)")]
+    NotIdn,
     /// The octets end inside a label, or go on behind the root's.
     #[error("the octets are not one whole name")]
     Malformed,
@@ -325,6 +329,20 @@ impl Builder {
         self.0.extend_from_slice(&ending.0);
         Ok(DomainName(self.0))
     }
+}
+
+/// A name as people write it in their own script, with A-labels in place of what is not ASCII (UTS 46).
+///
+/// # Errors
+///
+/// When it is no internationalised name.
+pub fn to_ascii(text: &str) -> Result<Cow<'_, str>, NameError> {
+    if text.is_ascii() {
+        return Ok(Cow::Borrowed(text));
+    }
+    Uts46::new()
+        .to_ascii(text.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow, DnsLength::Ignore)
+        .map_err(|_| NameError::NotIdn)
 }
 
 /// Master-file text (RFC 1035, section 5.1): dots between labels, `\.` and

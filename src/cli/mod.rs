@@ -16,7 +16,7 @@ use crate::config::{Config, ConfigError};
 use crate::control::client::CallError;
 use crate::daemon::{self, Cause, ServeError};
 use crate::list::{Format, MatchScope};
-use crate::name::DomainName;
+use crate::name::{self, DomainName, NameError};
 use crate::policy::OverrideKind;
 use crate::query::RecordType;
 
@@ -90,6 +90,7 @@ enum Command {
     /// Show all that is known about a name: every rule that matches, which one decides, and why
     Explain {
         /// The name
+        #[arg(value_parser = read_name)]
         name: DomainName,
         /// The query type
         #[arg(short = 't', long = "type", default_value = "A", value_name = "TYPE")]
@@ -137,6 +138,7 @@ enum Command {
     /// Make the running server forget what its cache has of a name
     Flush {
         /// The name
+        #[arg(value_parser = read_name)]
         name: DomainName,
         /// Also everything below it
         #[arg(long)]
@@ -165,7 +167,7 @@ enum Command {
     /// List the run-time overrides, or remove one
     Overrides {
         /// Take out what was decided about this name
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", value_parser = read_name)]
         remove: Option<DomainName>,
         #[command(flatten)]
         server: Server,
@@ -178,6 +180,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct OverrideArgs {
     /// The name; all below it is meant too
+    #[arg(value_parser = read_name)]
     name: DomainName,
     /// For how long: 30m, 2h, 7d
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -245,6 +248,11 @@ impl Failure {
             _ => FAILED,
         }
     }
+}
+
+/// A name as people write it, in their own script too.
+fn read_name(text: &str) -> Result<DomainName, NameError> {
+    name::to_ascii(text)?.parse()
 }
 
 /// Does what the command line says.

@@ -214,6 +214,8 @@ pub fn compile(
 ) -> Result<Compiled, CompileError> {
     let started = Instant::now();
     let fault = |source| CompileError::Io { path: folder.to_owned(), source };
+    // Copies of lists are made, read and thrown away in one place.
+    let copies = store.map(Store::lock_copies).transpose().map_err(fault)?;
     // Taken before anything is read: a file that changes meanwhile is a changed one.
     let mut stamps = stamps(settings, store);
     let mut intake = Intake::new(settings, folder, freshness, now, progress);
@@ -226,6 +228,7 @@ pub fn compile(
             *stamp = Gatherer::new(list, store).stamp();
         }
     }
+    drop(copies);
     let Intake { mut bodies, sorter, mut reports, attempts, .. } = intake;
     bodies.seal();
     let total = sorter.total();

@@ -171,12 +171,16 @@ impl Store {
         Ok(self.file_of(&found.id))
     }
 
-    /// Waits until no other process changes the store; it is free again when this is dropped, or the process ends.
+    /// Waits until no other process reads lists into copies here; it is free again when this is dropped, or the process
+    /// ends.
+    pub(super) fn lock_copies(&self) -> io::Result<File> {
+        lock(&self.state.join("lists.lock"))
+    }
+
+    /// Waits until no other process changes the store.
     fn lock(&self) -> Result<File, StoreError> {
         let path = self.generations.join("lock");
-        let file = File::create(&path).map_err(at(&path))?;
-        file.lock().map_err(at(&path))?;
-        Ok(file)
+        lock(&path).map_err(at(&path))
     }
 
     fn point_to(&self, id: &str, now: Now) -> Result<(), StoreError> {
@@ -236,6 +240,13 @@ impl Store {
     fn inputs_file(&self) -> PathBuf {
         self.generations.join("inputs.json")
     }
+}
+
+/// Waits until this process alone has the lock of `path`, until the file is closed.
+fn lock(path: &Path) -> io::Result<File> {
+    let file = File::create(path)?;
+    file.lock()?;
+    Ok(file)
 }
 
 /// Whether a file is one that a compilation made which was killed, a day ago or longer.

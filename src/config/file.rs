@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::units::{Size, Span};
 use crate::answer::cookie;
 use crate::list::{BadUtcOffset, BareAddress, Format, HostsAddress, ListSettings, MatchScope, Source, UtcOffset};
-use crate::name::DomainName;
+use crate::name::{self, DomainName};
 use crate::recursor::nat64::{Nat64Prefix, Nat64PrefixError};
 use crate::recursor::network::Protocol;
 use crate::rule::{Action, BlockReason};
@@ -630,7 +630,8 @@ impl FromStr for PlainName {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.strip_prefix("*.").unwrap_or(text);
-        text.parse().map(Self).map_err(|error| format!("{text:?} is no name: {error}"))
+        let name = name::to_ascii(text).and_then(|text| text.parse());
+        name.map(Self).map_err(|error| format!("{text:?} is no name: {error}"))
     }
 }
 

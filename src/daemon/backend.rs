@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
+use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -188,6 +189,7 @@ impl Daemon {
         self.metrics.set_lists(policy.lists().iter().map(|list| list.name.as_str()));
         self.pipeline.replace_policy(policy);
         drop(overrides);
+        super::notify(&[NotifyState::Status(&format!("generation {} is in force", reloaded.generation))]);
         *self.lists.lock() = ListNews {
             last_success: loaded.last_success,
             last_error: (!reloaded.warnings.is_empty()).then(|| reloaded.warnings.join("; ")),

@@ -17,6 +17,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +39,7 @@ use crate::recursor::{self, Recursor, transport};
 use backend::{Daemon, Parts};
 use lists::Loaded;
 use overrides::OverridesFile;
+use privileges::Account;
 use watch::{Sight, Watch};
 
 pub use lists::{Cause, Complaint, ListsError, rebuild_for_server};
@@ -110,9 +112,16 @@ pub fn serve(config: Config, options: Options) -> Result<(), ServeError> {
     }
     let clock = Clock::system();
     let store = Store::open(&config.server.state_dir)?;
+    let account = config.server.user.as_deref().map(Account::find).transpose()?;
     // Looked at before the lists are read: what changes meanwhile is noticed.
     let sight = Sight::take(&config.compile.lists);
-    let loaded = match lists::start(&store, &config, &clock) {
+    let start = || lists::start(&store, &config, &clock);
+    // What the account itself could not read or write at the next reload shall not be there at the start.
+    let started = match &account {
+        Some(account) => account.act(&config.server.state_dir, start)?,
+        None => start(),
+    };
+    let loaded = match started {
         Ok(loaded) => Some(loaded),
         Err(failure) if options.allow_unfiltered => {
             error!(error = %failure, "there are no lists; nothing is blocked");
@@ -122,7 +131,7 @@ pub fn serve(config: Config, options: Options) -> Result<(), ServeError> {
     };
     let overrides = OverridesFile::open(&config.server.state_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("qalqan-async").build()?;
-    let outcome = runtime.block_on(run(config, store, sight, loaded, overrides, clock));
+    let outcome = runtime.block_on(run(config, account, store, sight, loaded, overrides, clock));
     // A download or a compilation that nobody waits for any more does not keep the process.
     runtime.shutdown_background();
     outcome
@@ -130,6 +139,7 @@ pub fn serve(config: Config, options: Options) -> Result<(), ServeError> {
 
 async fn run(
     config: Config,
+    account: Option<Account>,
     store: Store,
     sight: Sight,
     loaded: Option<Loaded>,
@@ -144,8 +154,8 @@ async fn run(
     let listen = sockets.addresses().to_vec();
     let control = Control::bind(&config.control).await?;
     let control_address = control.address();
-    if let Some(user) = &config.server.user {
-        privileges::become_user(user, &config.server.state_dir)?;
+    if let Some(account) = account {
+        account.become_it()?;
     }
 
     let metrics = Arc::new(Metrics::new(clock.now().wall));
@@ -200,7 +210,7 @@ async fn run(
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "ready {} control {control_address}", addresses.join(" ")).and_then(|()| out.flush());
     drop(out);
-    notify(&[sd_notify::NotifyState::Ready]);
+    notify(&[NotifyState::Ready, NotifyState::Status(&format!("generation {} is in force", daemon.generation()))]);
 
     let outcome = loop {
         tokio::select! {
@@ -213,7 +223,7 @@ async fn run(
     };
 
     info!("stopping; queries under way are answered");
-    notify(&[sd_notify::NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
     daemon.start_draining();
     tokio::select! {
         () = front.drain(grace) => {}
@@ -258,7 +268,7 @@ fn warn_of_unsupported_anchors(resolver: &recursor::Settings) {
 }
 
 /// Tells the service manager, if there is one.
-fn notify(state: &[sd_notify::NotifyState<'_>]) {
+fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         warn!(%error, "the service manager could not be told");
     }

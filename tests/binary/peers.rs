@@ -26,7 +26,7 @@ fn home() -> Home {
 }
 
 /// Whether `program` is installed; says so when it is not, or fails when it must be.
-fn installed(program: &str) -> bool {
+pub(crate) fn installed(program: &str) -> bool {
     let found = std::env::var_os("PATH").is_some_and(|path| {
         std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|dir| dir.join(program).is_file())
     });
@@ -38,7 +38,7 @@ fn installed(program: &str) -> bool {
     found
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -173,7 +173,7 @@ fn unbound_can_forward_to_it_and_validates_what_it_says() {
 }
 
 #[test]
-fn promtool_finds_no_fault_with_the_metrics_and_the_rules() {
+fn promtool_finds_no_fault_with_the_metrics() {
     if !installed("promtool") {
         return;
     }
@@ -191,20 +191,4 @@ fn promtool_finds_no_fault_with_the_metrics_and_the_rules() {
     std::io::Write::write_all(&mut lint.stdin.take().unwrap(), page.as_bytes()).unwrap();
     let output = lint.wait_with_output().unwrap();
     assert!(output.status.success(), "{}\n{page}", text(&output));
-    let output =
-        Command::new("promtool").args(["check", "config", "deploy/prometheus/prometheus.yml"]).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-
-    // Every family that rules and dashboard name is one that there is.
-    let rules = std::fs::read_to_string("deploy/prometheus/rules.yml").unwrap();
-    let dashboard = std::fs::read_to_string("deploy/grafana/qalqan.json").unwrap();
-    for name in rules
-        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .chain(dashboard.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
-    {
-        if name.starts_with("qalqan_") || name.starts_with("process_") {
-            let family = name.trim_end_matches("_bucket");
-            assert!(page.contains(&format!("# TYPE {family} ")), "{name} is no metric of ours");
-        }
-    }
 }

@@ -79,7 +79,7 @@ impl Home {
 /// A running server; ended when it is dropped.
 pub(crate) struct Server {
     child: Child,
-    /// Where it answers, over UDP and TCP.
+    /// The first address where it answers, over UDP and TCP.
     pub(crate) dns: SocketAddr,
     /// Where metrics and the API are.
     pub(crate) control: SocketAddr,
@@ -92,11 +92,10 @@ impl Server {
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let words: Vec<&str> = line.split_whitespace().collect();
-        let [ready, dns, control_word, control] = words[..] else {
-            let status = child.wait();
-            panic!("it says {line:?} and ends with {status:?}");
+        let ["ready", dns, .., "control", control] = words[..] else {
+            let _ = child.kill();
+            panic!("it says {line:?} and ends with {:?}", child.wait());
         };
-        assert_eq!((ready, control_word), ("ready", "control"), "{line}");
         Self { dns: dns.parse().unwrap(), control: control.parse().unwrap(), child }
     }
 
@@ -106,9 +105,14 @@ impl Server {
         assert!(sent.success());
     }
 
-    /// Its memory that is no file's, as proc_pid_status(5) has it.
+    /// What the system says of the process, as proc_pid_status(5) has it.
+    pub(crate) fn process_status(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap()
+    }
+
+    /// Its memory that is no file's.
     pub(crate) fn anonymous_kilobytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let status = self.process_status();
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }

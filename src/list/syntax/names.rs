@@ -1,11 +1,10 @@
 //! Names as people write them in lists.
 
-use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use ipnet::IpNet;
 
 use super::note_hyphens;
 use crate::list::{Note, Reason, Report};
-use crate::name::{DomainName, MAX_LABEL_LEN, MAX_NAME_LEN, Name};
+use crate::name::{self, DomainName, MAX_LABEL_LEN, MAX_NAME_LEN, Name};
 
 /// Reads names by the rules that all syntaxes share.
 ///
@@ -41,8 +40,7 @@ impl NameReader {
             let Ok(unicode) = std::str::from_utf8(text) else {
                 return Err((Reason::NotUtf8, "write the file in UTF-8"));
             };
-            let ascii = Uts46::new()
-                .to_ascii(unicode.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow, DnsLength::Ignore)
+            let ascii = name::to_ascii(unicode)
                 .map_err(|_| (Reason::InvalidName, "a label is no internationalised name by UTS 46"))?;
             self.read_ascii(ascii.as_bytes())?;
             report.note(Note::Idn);
