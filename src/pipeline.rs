@@ -40,7 +40,7 @@ pub struct Settings {
     pub cache: cache::Settings,
     /// How long a client waits at most, and for what.
     pub patience: Patience,
-    /// The resolver validates what the world says; otherwise CD makes no difference.
+    /// The resolver validates what the world says, or asks others who may; otherwise CD makes no difference.
     pub validating: bool,
     /// What a query without RD gets.
     pub non_recursive: NonRecursive,

@@ -150,7 +150,7 @@ impl Checker<'_> {
                     client_timeout: resolver.client_timeout.0,
                     ..pipeline::Patience::default()
                 },
-                validating: resolver.dnssec == file::Dnssec::Validate,
+                validating: resolver_settings.heeds_checking_disabled(),
                 non_recursive: match resolver.non_recursive {
                     file::NonRecursive::Refuse => pipeline::NonRecursive::Refuse,
                     file::NonRecursive::FromCache => pipeline::NonRecursive::FromCache,

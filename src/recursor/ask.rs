@@ -251,6 +251,8 @@ struct Asking<'a> {
     lookups: u32,
     /// Somebody has answered something.
     heard: bool,
+    /// Servers that had nothing to say.
+    useless: SmallVec<[Arc<Target>; 4]>,
     /// A plainer query to a server that answered a full one with an error.
     plainer: Option<Attempt>,
     /// Addresses that nobody vouches for have been taken.
@@ -305,6 +307,7 @@ impl<'a> Asking<'a> {
             last_asked: None,
             lookups: engine.settings.limits.server_lookups,
             heard: false,
+            useless: SmallVec::new(),
             plainer: None,
             desperate: false,
         }
@@ -566,6 +569,7 @@ impl<'a> Asking<'a> {
                 note(reply.outcome.to_string());
                 self.next.clear();
                 attempt.target.worked();
+                self.useless.iter().for_each(|target| target.was_outdone(now));
                 if form.edns && (form.case || !self.randomises_case()) {
                     server.does_not_want_it_plain();
                 } else if form.is_plain() && server.takes_edns(now) && server.keeps_case(now) {
@@ -591,6 +595,7 @@ impl<'a> Asking<'a> {
                 if matches!(fault, Fault::UpwardReferral | Fault::Rcode(Rcode::REFUSED | Rcode::NOTAUTH)) {
                     attempt.target.was_lame(now);
                 }
+                self.useless.push(attempt.target);
                 None
             }
         }

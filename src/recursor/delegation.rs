@@ -106,6 +106,8 @@ pub struct Target {
 
 /// For how many seconds a server that does not serve a zone is passed over.
 const LAME_FOR: u32 = 300;
+/// For how many seconds a server is passed over that failed where another did not.
+const OUTDONE_FOR: u32 = 60;
 /// For how many seconds a zone is left alone after all its servers failed, at first and at most (RFC 9520, section 3.2).
 const FAILED_FOR: (u32, u32) = (2, 60);
 /// No more servers than this are considered for a zone.
@@ -129,6 +131,11 @@ impl Target {
     /// It does not serve the zone.
     pub fn was_lame(&self, now: Now) {
         self.lame_until.store(now.seconds().saturating_add(LAME_FOR), Relaxed);
+    }
+
+    /// It had nothing to say where another server had the answer.
+    pub fn was_outdone(&self, now: Now) {
+        self.lame_until.fetch_max(now.seconds().saturating_add(OUTDONE_FOR), Relaxed);
     }
 }
 

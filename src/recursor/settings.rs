@@ -99,6 +99,12 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Whether CD in a question makes a difference: we validate, those we ask may, or we make what nobody can validate.
+    pub fn heeds_checking_disabled(&self) -> bool {
+        let forwards = self.routes.iter().any(|route| route.kind == RouteKind::Forward);
+        forwards || self.dns64.is_some() || self.validate && !self.trust_anchors.is_empty()
+    }
+
     /// Where a server is reached: IPv4 addresses by way of the translator, when there is one.
     pub(super) fn way_to(&self, server: IpAddr) -> IpAddr {
         match (server, self.nat64) {

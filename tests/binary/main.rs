@@ -1,15 +1,18 @@
 //! The built binary, driven from outside: [`contract`] holds it to what is
 //! published, [`peers`] has other people's programs talk to it, [`downstream`]
-//! validates behind it, [`web`] is where lists come from, [`deploy`] what is
-//! shipped beside it, [`misuse`] what people do by mistake, and [`readme`] does
-//! what the front page shows. The world they live in is [`internet`].
+//! validates behind it, [`forwarding`] asks through other resolvers, [`web`] is
+//! where lists come from, [`deploy`] what is shipped beside it, [`misuse`] what
+//! people do by mistake, and [`readme`] does what the front page shows. The
+//! world they live in is [`internet`].
 
 mod contract;
 mod deploy;
 mod downstream;
+mod forwarding;
 mod internet;
 mod misuse;
 mod peers;
 mod readme;
 mod server;
+mod tls;
 mod web;

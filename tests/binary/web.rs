@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use hickory_proto::rr::RecordType;
 use parking_lot::Mutex;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::server::{Home, Server, ede, eventually};
+use crate::tls;
 
 /// What the server says to a request, given as its lines in lower case; nothing: it goes on saying nothing.
 type Answer = Box<dyn FnMut(&str) -> Option<Vec<u8>> + Send>;
@@ -27,25 +26,15 @@ struct Web {
 
 impl Web {
     fn start() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let certificate =
-            CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let config = config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
-
+        let (config, authority) = tls::server("127.0.0.1");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let web = Self {
             address: listener.local_addr().unwrap(),
-            authority: authority.pem(),
+            authority,
             answer: Arc::new(Mutex::new(Box::new(|_| None))),
             requests: Arc::default(),
         };
-        let (config, answer, requests) = (Arc::new(config), web.answer.clone(), web.requests.clone());
+        let (answer, requests) = (web.answer.clone(), web.requests.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (config, answer, requests) = (config.clone(), answer.clone(), requests.clone());

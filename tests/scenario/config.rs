@@ -715,6 +715,8 @@ impl Reader<'_> {
         }
         let files = &self.scenario.anchor_files;
         self.setup.managed_anchors = files.values().map(|lines| lines.join("\n")).collect();
+        let managed = !self.setup.managed_anchors.is_empty();
+        self.setup.pipeline.validating = managed || self.setup.recursor.heeds_checking_disabled();
         if self.setup.recursor.root_hints.servers.is_empty() && self.setup.recursor.routes.is_empty() {
             // Nothing is to be asked; the hints are never used.
             self.setup.recursor.root_hints = RootHints::built_in();
