@@ -121,42 +121,50 @@ impl<'s> Graph<'s> {
         found: &mut impl FnMut(usize, u64),
     ) {
         let wire = name.as_wire();
-        if let Some(value) = self.value(state) {
-            found(0, value);
-        }
-        for (above, &start) in starts.iter().rev().take(labels).enumerate() {
+        let mut starts = starts.iter().rev();
+        for above in 0..=labels {
             if above > 0 {
-                let Some(next) = self.step(state, 0) else { return };
+                let Some(&start) = starts.next() else { return };
+                let label = &wire[usize::from(start) + 1..][..usize::from(wire[usize::from(start)])];
+                let Some(next) = self.walk_label(state, label, above > 1) else { return };
                 state = next;
-            }
-            let start = usize::from(start);
-            for &octet in &wire[start + 1..=start + usize::from(wire[start])] {
-                // Most of a name that is listed is a run of these nodes.
-                if self.octets.get(state.0) == Some(&RUN_NODES[usize::from(octet)]) {
-                    state.0 -= 1;
-                    continue;
-                }
-                let input = if octet <= 1 {
-                    let Some(next) = self.step(state, 1) else { return };
-                    state = next;
-                    octet + 1
-                } else {
-                    octet
-                };
-                let Some(next) = self.step(state, input) else { return };
-                state = next;
-                // A large node reaches over the line that its address is in, and so does a run. Reading the line before
-                // it now, with nothing waiting for it, lets both come from memory at once.
-                std::hint::black_box(self.octets.get(state.0.wrapping_sub(64)).copied());
             }
             if let Some(value) = self.value(state) {
-                found(above + 1, value);
+                found(above, value);
             }
         }
     }
 
+    /// Where `label` leads, behind a separator unless it is the first.
     #[inline]
-    fn step(self, (address, output): State, input: u8) -> Option<State> {
+    fn walk_label(self, mut state: State, label: &[u8], with_separator: bool) -> Option<State> {
+        if with_separator {
+            state = self.step(state, 0)?;
+        }
+        for &octet in label {
+            // Most of a name that is listed is a run of these nodes.
+            if self.octets.get(state.0) == Some(&RUN_NODES[usize::from(octet)]) {
+                state.0 -= 1;
+                continue;
+            }
+            let input = if octet <= 1 {
+                state = self.step(state, 1)?;
+                octet + 1
+            } else {
+                octet
+            };
+            state = self.stride(state, input)?;
+        }
+        Some(state)
+    }
+
+    fn step(self, state: State, input: u8) -> Option<State> {
+        self.stride(state, input)
+    }
+
+    /// As [`step`](Self::step), in place: for the one step that most of a walk consists of.
+    #[inline(always)]
+    fn stride(self, (address, output): State, input: u8) -> Option<State> {
         match self.node(address)? {
             Node::Empty => None,
             Node::One { input: only, output: more, target } => {
@@ -164,14 +172,34 @@ impl<'s> Graph<'s> {
             }
             Node::Many(node) => {
                 let index = self.find(node, input)?;
-                let (more, target) = self.transition(node, index)?;
-                Some((target, output.wrapping_add(more)))
+                let target = self.target(node, index)?;
+                let before = if index + 1 < node.count { self.target(node, index + 1)? } else { target };
+                self.touch(before, target);
+                Some((target, output.wrapping_add(self.output(node, index)?)))
             }
         }
     }
 
+    /// Reads the lines that the walk may come to below the node at `target`, with nothing waiting for them, so that
+    /// they come from memory at once and not one after the other.
+    ///
+    /// What is below a transition was written between the target of the one `before` and its own, but for endings that
+    /// many names share.
+    #[inline(always)]
+    fn touch(self, before: usize, target: usize) {
+        const LINE: usize = 64;
+        // Of a larger part a walk sees little.
+        const MOST: usize = 6 * LINE;
+        let len = target.wrapping_sub(before);
+        // A node may reach over the line that its address is in.
+        let lines = if len <= MOST { len / LINE + 1 } else { 1 };
+        for line in 0..=lines {
+            std::hint::black_box(self.octets.get(target.wrapping_sub(line * LINE)).copied());
+        }
+    }
+
     /// Reads the node that ends at `address`.
-    #[inline]
+    #[inline(always)]
     fn node(self, address: usize) -> Option<Node> {
         if address == EMPTY_NODE {
             return Some(Node::Empty);
@@ -223,7 +251,7 @@ impl<'s> Graph<'s> {
     }
 
     /// Which transition of `node` is for `input`.
-    #[inline]
+    #[inline(always)]
     fn find(self, node: Many, input: u8) -> Option<usize> {
         if node.count > INDEX_THRESHOLD {
             let index = usize::from(*self.octets.get(node.inputs_end.checked_add(usize::from(input))?)?);
@@ -247,35 +275,45 @@ impl<'s> Graph<'s> {
         None
     }
 
-    /// Output and target of transition `index` of `node`.
-    #[inline]
-    fn transition(self, node: Many, index: usize) -> Option<(u64, usize)> {
+    /// Where transition `index` of `node` leads.
+    #[inline(always)]
+    fn target(self, node: Many, index: usize) -> Option<usize> {
         let addresses_end = node.inputs_end.wrapping_sub(node.count);
-        let delta_at = addresses_end.wrapping_sub((index + 1) * node.address_len);
-        let outputs_end = addresses_end.wrapping_sub(node.count * node.address_len);
-        let output_at = outputs_end.wrapping_sub((index + 1) * node.output_len);
+        let delta = self.number(addresses_end.wrapping_sub((index + 1) * node.address_len), node.address_len)?;
         let begin = if node.is_final { node.begin().wrapping_sub(node.output_len) } else { node.begin() };
-        Some((self.number(output_at, node.output_len)?, target(begin, self.number(delta_at, node.address_len)?)))
+        Some(target(begin, delta))
+    }
+
+    /// The output of transition `index` of `node`.
+    #[inline(always)]
+    fn output(self, node: Many, index: usize) -> Option<u64> {
+        let outputs_end = node.inputs_end.wrapping_sub(node.count * (1 + node.address_len));
+        self.number(outputs_end.wrapping_sub((index + 1) * node.output_len), node.output_len)
     }
 
     /// How many octets addresses and outputs have in a node.
-    #[inline]
+    #[inline(always)]
     fn sizes(self, at: usize) -> Option<(usize, usize)> {
         let sizes = *self.octets.get(at)?;
-        let (address_len, output_len) = (usize::from(sizes >> 4), usize::from(sizes & 0x0f));
-        (address_len <= 8 && output_len <= 8).then_some((address_len, output_len))
+        Some((usize::from(sizes >> 4), usize::from(sizes & 0x0f)))
     }
 
-    /// The little-endian number of `len` octets at `at`.
-    #[inline]
+    /// The little-endian number of `len` octets at `at`; of more than eight the first ones.
+    #[inline(always)]
     fn number(self, at: usize, len: usize) -> Option<u64> {
-        if len == 0 {
-            return Some(0);
-        }
+        const MASKS: [u64; 16] = {
+            let mut masks = [u64::MAX; 16];
+            let mut len = 0;
+            while len < 8 {
+                masks[len] = (1 << (8 * len)) - 1;
+                len += 1;
+            }
+            masks
+        };
         // Eight octets can always be read: behind every node stands the footer.
         const _: () = assert!(FOOTER_LEN >= 8);
         let octets = self.octets.get(at..)?.first_chunk()?;
-        Some(u64::from_le_bytes(*octets) & (u64::MAX >> (64 - 8 * len)))
+        Some(u64::from_le_bytes(*octets) & MASKS[len & 0x0f])
     }
 
     /// All keys with their values, in order.
@@ -356,7 +394,8 @@ impl Keys<'_> {
                 Node::Many(node) if branch.next < node.count => {
                     let input_at = node.inputs_end.wrapping_sub(branch.next + 1);
                     let input = self.graph.octets.get(input_at).copied();
-                    let transition = self.graph.transition(node, branch.next);
+                    let output = self.graph.output(node, branch.next);
+                    let transition = output.zip(self.graph.target(node, branch.next));
                     input.zip(transition).map(|(input, (output, target))| (input, output, target))
                 }
                 _ => None,
