@@ -16,7 +16,7 @@ fn answers(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("answer, {count} names listed"));
         let mut random = Random(3);
         let mut reply = Vec::new();
-        let now = pipeline.now();
+        let view = pipeline.view(pipeline.now());
 
         let known = queries(&unlisted(50_000));
         runtime.block_on(async {
@@ -32,7 +32,7 @@ fn answers(criterion: &mut Criterion) {
             group.bench_function(what, |bench| {
                 bench.iter(|| {
                     let query = &queries[random.below(queries.len())];
-                    let step = pipeline.answer(black_box(query), CLIENT, now, &mut reply);
+                    let step = pipeline.answer(black_box(query), CLIENT, &view, &mut reply);
                     assert!(matches!(step, Step::Done(_)));
                 });
             });
@@ -43,7 +43,7 @@ fn answers(criterion: &mut Criterion) {
         group.bench_function("miss, until it is handed on", |bench| {
             bench.iter(|| {
                 let query = &cold[random.below(cold.len())];
-                let step = pipeline.answer(black_box(query), CLIENT, now, &mut reply);
+                let step = pipeline.answer(black_box(query), CLIENT, &view, &mut reply);
                 assert!(matches!(step, Step::Ask(_)));
             });
         });

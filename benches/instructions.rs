@@ -30,10 +30,10 @@ fn main() {
         }
     });
     let mut reply = Vec::new();
-    let now = pipeline.now();
+    let view = pipeline.view(pipeline.now());
     for _ in 0..rounds {
         for query in &queries {
-            let step = pipeline.answer(query, CLIENT, now, &mut reply);
+            let step = pipeline.answer(query, CLIENT, &view, &mut reply);
             assert!(matches!(step, qalqan::pipeline::Step::Done(_)));
         }
     }

@@ -13,7 +13,7 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -266,6 +266,15 @@ struct InForce {
     number: u32,
 }
 
+/// What queries that came together have in common: one policy, even if a reload lands in the midst of them, and the time.
+///
+/// To be let go when they are done with: it keeps the lists in memory.
+#[derive(Debug)]
+pub struct View {
+    in_force: Guard<Arc<InForce>>,
+    now: Now,
+}
+
 /// A query on its way: what its stages need to know.
 #[derive(Clone, Copy)]
 struct Query<'q> {
@@ -282,7 +291,7 @@ struct Query<'q> {
 
 /// An answer that is to be sent, and how it was come by.
 struct Served {
-    entry: Arc<Entry>,
+    entry: Entry,
     source: Source,
     lifetime: Lifetime,
     /// The Extended DNS Error that says so, behind those of the answer.
@@ -325,12 +334,19 @@ impl Pipeline {
         Arc::new(Self { settings, jar, policy, world })
     }
 
+    /// The policy of the moment, for queries that came together.
+    pub fn view(&self, now: Now) -> View {
+        View { in_force: self.policy.load(), now }
+    }
+
     /// Answers one query without waiting, or says that the world must be asked.
     ///
     /// The order of the stages is what the product does, so it is written out here and nowhere else. Runs on the
     /// receiving thread: no await, no lock that is held for long, and no allocation but for a query that must wait.
     /// `reply` is cleared, then holds the reply; it stays empty when there is none yet.
-    pub fn answer(&self, request: &[u8], client: Client, now: Now, reply: &mut Vec<u8>) -> Step {
+    pub fn answer(&self, request: &[u8], client: Client, view: &View, reply: &mut Vec<u8>) -> Step {
+        let View { in_force, now } = view;
+        let now = *now;
         reply.clear();
         let mut buffer = [0; MAX_NAME_LEN];
         let request = match Request::read(request, &mut buffer) {
@@ -345,8 +361,6 @@ impl Pipeline {
             return Step::Done(outcome.end(Source::Local, written));
         }
 
-        // One view of the lists for the whole query, even if a reload lands in the middle of it.
-        let in_force = self.policy.load();
         let (name, qtype) = (request.name, request.qtype);
         let mut query = Query {
             asked,
@@ -356,7 +370,7 @@ impl Pipeline {
             dnssec_ok: asked.edns.is_some_and(|edns| edns.dnssec_ok),
             checking_disabled: self.settings.validating && asked.header.has(Header::CD),
             ruling: Ruling::Open,
-            in_force: &in_force,
+            in_force,
             now,
         };
         let judgement = in_force.policy.judge(name, qtype, Trigger::Qname, client.ip(), now);
@@ -455,7 +469,8 @@ impl Pipeline {
     /// Both in one, for whoever has no thread to spare: `None` when there is nothing to send.
     pub async fn handle(&self, request: &[u8], client: Client) -> Option<Vec<u8>> {
         let mut reply = Vec::new();
-        if let Step::Ask(pending) = self.answer(request, client, self.world.clock.now(), &mut reply) {
+        let step = self.answer(request, client, &self.view(self.now()), &mut reply);
+        if let Step::Ask(pending) = step {
             self.ask(pending, &mut reply).await;
         }
         (!reply.is_empty()).then_some(reply)
@@ -653,7 +668,7 @@ impl Pipeline {
         reply: &mut Vec<u8>,
     ) -> Course<'q> {
         let Query { in_force, now, .. } = *query;
-        let entry = &*served.entry;
+        let entry = &served.entry;
         if self.is_to_be_judged(query, entry) {
             let Findings { judgement, behind, translated } = self.judge(query, entry.message());
             outcome.note(judgement.protected, &judgement.shadow);
@@ -732,7 +747,7 @@ impl Pipeline {
     }
 
     /// An answer past its time that is sent at once: to those who cannot wait, and when waiting has been in vain.
-    fn without_waiting(&self, query: &Query<'_>, entry: Arc<Entry>, recursive: bool) -> Option<Served> {
+    fn without_waiting(&self, query: &Query<'_>, entry: Entry, recursive: bool) -> Option<Served> {
         let in_vain = entry.has_failed_lately(query.now);
         if recursive && !in_vain && !self.settings.cache.stale.client_timer.is_zero() {
             return None;
@@ -743,7 +758,7 @@ impl Pipeline {
         Some(self.stale(entry))
     }
 
-    fn stale(&self, entry: Arc<Entry>) -> Served {
+    fn stale(&self, entry: Entry) -> Served {
         let error = match entry.rcode() {
             Rcode::NXDOMAIN => ExtendedError::STALE_NXDOMAIN,
             _ => ExtendedError::STALE_ANSWER,
@@ -828,7 +843,7 @@ impl<'q> Query<'q> {
 }
 
 impl Served {
-    fn cached(entry: Arc<Entry>, now: Now) -> Self {
+    fn cached(entry: Entry, now: Now) -> Self {
         let error = (!entry.is_answer()).then_some(ExtendedError::CACHED_ERROR);
         Self { source: Source::Cache, lifetime: Lifetime::After(entry.age(now)), error, entry }
     }

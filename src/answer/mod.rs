@@ -322,9 +322,7 @@ const PADDED_BLOCK: usize = 468;
 
 /// The octets of `words` as they stand in a message.
 fn words<const N: usize>(words: [u16; N]) -> [[u8; 2]; N] {
-    let mut octets = [[0; 2]; N];
-    octets.iter_mut().zip(&words).for_each(|(place, word)| *place = word.to_be_bytes());
-    octets
+    words.map(u16::to_be_bytes)
 }
 
 /// A reply without records.

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use triomphe::ThinArc;
+
 use crate::clock::Now;
 use crate::name::Name;
 use crate::query::{ExtendedError, Rcode, RecordType};
@@ -13,11 +15,16 @@ use super::{Key, Settings};
 /// The longest time between two attempts at a question that fails (RFC 9520, section 3.2).
 const LONGEST_FAILURE: u32 = 300;
 
-/// An answer in wire form, with what is needed to send it out again as it is.
+/// An answer in wire form, with what is needed to send it out again as it is. Clones are one answer.
+///
+/// One allocation: the octets are the message; then its Extended DNS Errors as EDNS options; then the place of each TTL,
+/// two octets each.
+#[derive(Debug, Clone)]
+pub struct Entry(ThinArc<Facts, u8>);
+
+/// What is known of an answer beside its octets.
 #[derive(Debug)]
-pub struct Entry {
-    /// The message; then its Extended DNS Errors as EDNS options; then the place of each TTL, two octets each.
-    octets: Box<[u8]>,
+struct Facts {
     message_len: u16,
     errors_len: u16,
     traits: Traits,
@@ -117,8 +124,7 @@ impl Entry {
             // The first repetition may come soon; from then on the time doubles.
             n => resolution.ttl.saturating_mul(1 << (n - 1).saturating_sub(1).min(8)).min(LONGEST_FAILURE),
         };
-        Ok(Self {
-            octets: octets.into_boxed_slice(),
+        let facts = Facts {
             message_len,
             errors_len,
             traits: Traits {
@@ -135,51 +141,61 @@ impl Entry {
             failed_until: AtomicU32::new(0),
             refreshing: AtomicBool::new(false),
             passed: AtomicU64::new(0),
-        })
+        };
+        Ok(Self(ThinArc::from_header_and_slice(facts, &octets)))
+    }
+
+    fn facts(&self) -> &Facts {
+        &self.0.header.header
+    }
+
+    fn octets(&self) -> &[u8] {
+        &self.0.slice
     }
 
     /// The answer: header, question with its name in lower case, records with the TTLs that they had when they came.
     pub fn message(&self) -> &[u8] {
-        &self.octets[..usize::from(self.message_len)]
+        &self.octets()[..usize::from(self.facts().message_len)]
     }
 
     /// Its Extended DNS Errors, written as EDNS options.
     pub fn errors(&self) -> &[u8] {
-        &self.octets[usize::from(self.message_len)..][..usize::from(self.errors_len)]
+        &self.octets()[usize::from(self.facts().message_len)..][..usize::from(self.facts().errors_len)]
     }
 
     /// The places of the TTLs in [`Entry::message`].
     fn ttl_places(&self) -> impl Iterator<Item = usize> + '_ {
-        let (places, _) = self.octets[usize::from(self.message_len) + usize::from(self.errors_len)..].as_chunks();
+        let (places, _) =
+            self.octets()[usize::from(self.facts().message_len) + usize::from(self.facts().errors_len)..].as_chunks();
         places.iter().map(|place| usize::from(u16::from_be_bytes(*place)))
     }
 
     /// The response code.
     pub fn rcode(&self) -> Rcode {
-        Rcode(u16::from(self.octets[3] & 0x0f))
+        Rcode(u16::from(self.octets()[3] & 0x0f))
     }
 
     /// Whether the answer is proven.
     pub fn security(&self) -> Security {
-        self.security
+        self.facts().security
     }
 
     /// Whether it says something about the name, and not about the servers.
     pub fn is_answer(&self) -> bool {
-        self.failures == 0
+        self.facts().failures == 0
     }
 
     /// Whether it has records that name other names to go to, which policy must judge.
     pub fn leads_on(&self) -> bool {
-        self.traits.leads_on
+        self.facts().traits.leads_on
     }
 
     /// Whether it is the answer to the question of `key`.
     pub(super) fn is_for(&self, key: Key<'_>) -> bool {
         let name = key.name.as_wire();
-        let rest = &self.octets[HEADER_LEN..];
-        self.traits.dnssec_ok == key.dnssec_ok
-            && self.traits.checking_disabled == key.checking_disabled
+        let rest = &self.octets()[HEADER_LEN..];
+        self.facts().traits.dnssec_ok == key.dnssec_ok
+            && self.facts().traits.checking_disabled == key.checking_disabled
             && rest.starts_with(name)
             && rest[name.len()..].starts_with(&key.qtype.0.to_be_bytes())
     }
@@ -190,88 +206,88 @@ impl Entry {
     /// wants none, and when there can be none also for whoever wants them. Past its time it need not be as good: what
     /// was never validated does then, too.
     pub(super) fn stands_in_for(&self, key: Key<'_>, past_its_time: bool) -> bool {
-        let validated = match self.security {
+        let validated = match self.facts().security {
             Security::Secure | Security::Insecure => true,
             Security::Indeterminate => past_its_time,
             Security::Bogus => false,
         };
-        let same_checking = self.traits.checking_disabled == key.checking_disabled;
+        let same_checking = self.facts().traits.checking_disabled == key.checking_disabled;
         let checking = same_checking || key.checking_disabled && validated;
-        let dnssec = match (self.traits.dnssec_ok, key.dnssec_ok) {
-            (true, false) => !self.traits.has_dnssec,
-            (false, true) => self.security != Security::Secure && validated,
+        let dnssec = match (self.facts().traits.dnssec_ok, key.dnssec_ok) {
+            (true, false) => !self.facts().traits.has_dnssec,
+            (false, true) => self.facts().security != Security::Secure && validated,
             _ => true,
         };
-        self.is_answer() && checking && dnssec && !self.traits.particular
+        self.is_answer() && checking && dnssec && !self.facts().traits.particular
     }
 
     /// Whether its question is about `name`, or with `below` about a name below that.
     pub(super) fn is_about(&self, name: &Name, below: bool) -> bool {
         let mut end = HEADER_LEN;
-        while self.octets[end] != 0 {
-            end += 1 + usize::from(self.octets[end]);
+        while self.octets()[end] != 0 {
+            end += 1 + usize::from(self.octets()[end]);
         }
-        let own = Name::from_checked(&self.octets[HEADER_LEN..=end]);
+        let own = Name::from_checked(&self.octets()[HEADER_LEN..=end]);
         own == name || below && own.is_below(name)
     }
 
     /// Seconds since it came.
     pub fn age(&self, now: Now) -> u32 {
-        now.seconds().saturating_sub(self.stored)
+        now.seconds().saturating_sub(self.facts().stored)
     }
 
     /// Whether its time is not over.
     pub fn is_fresh(&self, now: Now) -> bool {
-        self.age(now) < self.ttl
+        self.age(now) < self.facts().ttl
     }
 
     /// For how many seconds its time has been over.
     pub(super) fn overdue(&self, now: Now) -> u32 {
-        self.age(now).saturating_sub(self.ttl)
+        self.age(now).saturating_sub(self.facts().ttl)
     }
 
     pub(super) fn failures(&self) -> u8 {
-        self.failures
+        self.facts().failures
     }
 
     pub(super) fn ttl(&self) -> u32 {
-        self.ttl
+        self.facts().ttl
     }
 
     /// Whether a newer one should be asked for now, while this one is still good. Says so once.
     ///
     /// In the last tenth of its time, and never for one that is good for less than ten seconds.
     pub(super) fn wants_refresh(&self, now: Now) -> bool {
-        let left = self.ttl.saturating_sub(self.age(now));
-        left <= self.ttl / 10 && self.is_answer() && !self.refreshing.swap(true, Ordering::Relaxed)
+        let left = self.facts().ttl.saturating_sub(self.age(now));
+        left <= self.facts().ttl / 10 && self.is_answer() && !self.facts().refreshing.swap(true, Ordering::Relaxed)
     }
 
     /// Remembers that there was no newer one to be had; nobody need try before `until`.
     pub(super) fn refresh_failed(&self, until: u32) {
-        self.failed_until.store(until, Ordering::Relaxed);
-        self.refreshing.store(false, Ordering::Relaxed);
+        self.facts().failed_until.store(until, Ordering::Relaxed);
+        self.facts().refreshing.store(false, Ordering::Relaxed);
     }
 
     /// Whether asking for a newer one has failed not long ago.
     pub fn has_failed_lately(&self, now: Now) -> bool {
-        now.seconds() < self.failed_until.load(Ordering::Relaxed)
+        now.seconds() < self.facts().failed_until.load(Ordering::Relaxed)
     }
 
     /// Whether the policy of this number has let the answer pass within this second.
     ///
     /// Not longer, since rules begin and end by the clock.
     pub fn has_passed(&self, policy: u32, now: Now) -> bool {
-        self.passed.load(Ordering::Relaxed) == pass(policy, now)
+        self.facts().passed.load(Ordering::Relaxed) == pass(policy, now)
     }
 
     /// Remembers that the policy of this number lets the answer pass.
     pub fn mark_passed(&self, policy: u32, now: Now) {
-        self.passed.store(pass(policy, now), Ordering::Relaxed);
+        self.facts().passed.store(pass(policy, now), Ordering::Relaxed);
     }
 
     /// How many questions and records the message has, section by section.
     pub fn counts(&self) -> [u16; 4] {
-        Header::read(&self.octets).map_or([0; 4], |header| header.counts)
+        Header::read(self.octets()).map_or([0; 4], |header| header.counts)
     }
 
     /// Appends the records to `reply`, which holds a header and the question, with TTLs of today. The only copy that a
@@ -286,13 +302,17 @@ impl Entry {
         }
     }
 
-    /// The memory that it takes in the cache, in octets: two allocations with their heads, and its place in the table.
+    /// The memory that it takes in the cache, in octets: an allocation with its head, and a place in the table.
     pub(super) fn footprint(&self) -> u64 {
-        const HEADS: usize = size_of::<Entry>() + 2 * size_of::<usize>() + 16;
-        const PLACE: usize = 72;
-        (self.octets.len().next_multiple_of(16) + HEADS + PLACE) as u64
+        // Behind the facts' count of clones and length of octets; the allocator's own word comes on top.
+        const HEAD: usize = size_of::<Facts>() + 3 * size_of::<usize>();
+        (PLACE + (HEAD + self.octets().len()).next_multiple_of(16)) as u64
     }
 }
+
+/// What an entry's place in the table takes, in octets: key, pointer, links, its share of the index and of the traces of
+/// what was there before. Measured with a full cache.
+const PLACE: usize = 72;
 
 /// The longest EXTRA-TEXT that is kept.
 const MAX_TEXT: usize = 400;

@@ -118,12 +118,12 @@ pub enum Found {
     /// Its time is not over.
     Fresh {
         /// The answer.
-        entry: Arc<Entry>,
+        entry: Entry,
         /// It is in demand and its time is nearly over: ask for the next. Only one caller is told so.
         wants_refresh: bool,
     },
     /// Its time is over, and it may still do when there is nothing better.
-    Stale(Arc<Entry>),
+    Stale(Entry),
 }
 
 /// Answers by question. Shared by all threads.
@@ -131,7 +131,7 @@ pub struct Cache {
     settings: Settings,
     hasher: RandomState,
     /// Filed under a keyed hash of the question, which each entry then confirms.
-    table: Table<u64, Arc<Entry>, Footprint, AsItIs, CountEvictions>,
+    table: Table<u64, Entry, Footprint, AsItIs, CountEvictions>,
     evictions: Arc<AtomicU64>,
 }
 
@@ -207,7 +207,7 @@ impl Cache {
     /// # Errors
     ///
     /// When the message is not one, or not about that question; nothing changes then.
-    pub fn keep(&self, key: Key<'_>, resolution: &Resolution, now: Now) -> Result<Arc<Entry>, Malformed> {
+    pub fn keep(&self, key: Key<'_>, resolution: &Resolution, now: Now) -> Result<Entry, Malformed> {
         let hash = self.hasher.hash_one(key);
         let before = self.table.peek(&hash).filter(|entry| entry.is_for(key));
         let failed = !entry::is_answer(resolution.rcode);
@@ -217,7 +217,7 @@ impl Cache {
             Some(entry) if entry.overdue(now) <= 2 * entry.ttl() => entry.failures().saturating_add(1),
             _ => 1,
         };
-        let entry = Arc::new(Entry::new(key, resolution, &self.settings, failures, now)?);
+        let entry = Entry::new(key, resolution, &self.settings, failures, now)?;
         if !failed {
             self.forget_older(key, now);
         }
@@ -276,8 +276,8 @@ impl std::fmt::Debug for Cache {
 #[derive(Clone)]
 struct Footprint;
 
-impl Weighter<u64, Arc<Entry>> for Footprint {
-    fn weight(&self, _: &u64, entry: &Arc<Entry>) -> u64 {
+impl Weighter<u64, Entry> for Footprint {
+    fn weight(&self, _: &u64, entry: &Entry) -> u64 {
         entry.footprint()
     }
 }
@@ -285,10 +285,10 @@ impl Weighter<u64, Arc<Entry>> for Footprint {
 #[derive(Clone)]
 struct CountEvictions(Arc<AtomicU64>);
 
-impl Lifecycle<u64, Arc<Entry>> for CountEvictions {
+impl Lifecycle<u64, Entry> for CountEvictions {
     type RequestState = ();
 
-    fn on_evict(&self, (): &mut (), _: u64, _: Arc<Entry>) {
+    fn on_evict(&self, (): &mut (), _: u64, _: Entry) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -345,7 +345,7 @@ mod tests {
         }
     }
 
-    fn keep(cache: &Cache, question: &Question, resolution: &Resolution, now: Now) -> Arc<Entry> {
+    fn keep(cache: &Cache, question: &Question, resolution: &Resolution, now: Now) -> Entry {
         cache.keep(Key::from(question), resolution, now).unwrap()
     }
 

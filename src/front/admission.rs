@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ahash::RandomState;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
@@ -69,7 +69,12 @@ impl Admission {
 
     /// How a client is met. A few nanoseconds, however many prefixes there are.
     pub fn access(&self, client: IpAddr) -> Access {
-        self.access.load().find(client)
+        self.view().find(client)
+    }
+
+    /// How clients are met at the moment, for queries that came together.
+    pub(super) fn view(&self) -> AccessView {
+        AccessView(self.access.load())
     }
 
     /// Meets clients in another way from now on; what waits already may wait on.
@@ -86,6 +91,16 @@ impl Admission {
     /// A place for a connection; `None` when it cannot have one.
     pub(super) fn connect(self: &Arc<Self>, client: IpAddr) -> Option<Ticket> {
         Ticket::take(self, client, |admission| &admission.connections)
+    }
+}
+
+/// How clients were met when it was taken.
+#[derive(Debug)]
+pub(super) struct AccessView(Guard<Arc<AccessTable>>);
+
+impl AccessView {
+    pub(super) fn find(&self, client: IpAddr) -> Access {
+        self.0.find(client)
     }
 }
 

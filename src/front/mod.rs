@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 use tokio::runtime::Handle;
@@ -22,11 +22,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::clock::Now;
-use crate::pipeline::{DropReason, Pipeline, Recorder, Step};
+use crate::pipeline::{DropReason, Pipeline, Recorder, Step, View};
 use crate::query::Client;
 
-use admission::{Access, Admission};
+use admission::{Access, AccessView, Admission};
 use udp::Worker;
 
 /// Where to listen, whom to serve, and how much at once.
@@ -190,10 +189,22 @@ struct Service {
     stop: CancellationToken,
 }
 
+/// What queries that came together have in common, looked up once for all of them.
+struct Round {
+    began: Instant,
+    view: View,
+    access: AccessView,
+}
+
 impl Service {
-    fn answer(&self, request: &[u8], client: Client, now: Now, reply: &mut Vec<u8>) -> Step {
-        match self.admission.access(client.ip()) {
-            Access::Allow => self.pipeline.answer(request, client, now, reply),
+    fn round(&self) -> Round {
+        let view = self.pipeline.view(self.pipeline.now());
+        Round { began: Instant::now(), view, access: self.admission.view() }
+    }
+
+    fn answer(&self, round: &Round, request: &[u8], client: Client, reply: &mut Vec<u8>) -> Step {
+        match round.access.find(client.ip()) {
+            Access::Allow => self.pipeline.answer(request, client, &round.view, reply),
             Access::Refuse => self.pipeline.prohibit(request, client, reply),
             Access::Ignore => Step::Drop(DropReason::Denied),
         }

@@ -142,7 +142,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Serves the whole messages in `inbox` as long as there is room for replies, and returns how far it has come.
     fn serve_some(&self, inbox: &[u8], outbox: &mut Vec<u8>, waiting: &mut Waiting) -> io::Result<usize> {
         let Service { pipeline, admission, recorder, .. } = &*self.service;
-        let (began, now) = (std::time::Instant::now(), pipeline.now());
+        let round = self.service.round();
+        let began = round.began;
         let mut reply = Vec::new();
         let mut rest = inbox;
         while outbox.len() < WRITE_ROOM && waiting.len() < self.settings.max_in_flight {
@@ -154,7 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             let Some((request, after)) = after.split_at_checked(len) else { break };
             rest = after;
-            match self.service.answer(request, self.client, now, &mut reply) {
+            match self.service.answer(&round, request, self.client, &mut reply) {
                 Step::Done(outcome) => {
                     post(&reply, outbox);
                     recorder.record(&outcome, began.elapsed());

@@ -23,7 +23,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Runtime};
 use tracing::{error, warn};
 
-use crate::pipeline::{DropReason, Pending, Recorder, Step};
+use crate::pipeline::{DropReason, Outcome, Pending, Recorder, Step};
 use crate::query::{Client, Transport};
 
 use super::Service;
@@ -66,6 +66,7 @@ impl Worker {
             readiness,
             batch: Batch::new(self.is_wildcard),
             outbox: Arc::default(),
+            done: Vec::with_capacity(batch::BATCH),
             last: LAST_BATCHES,
         };
         runtime.block_on(std::future::poll_fn(|context| serving.poll(context)));
@@ -80,6 +81,8 @@ struct Serving<'a> {
     readiness: AsyncFd<Arc<UdpSocket>>,
     batch: Batch,
     outbox: Arc<Outbox>,
+    /// What became of the queries of a batch.
+    done: Vec<Outcome>,
     /// How many more batches are served once the worker was told to stop.
     last: usize,
 }
@@ -133,15 +136,15 @@ impl Serving<'_> {
     }
 
     fn serve(&mut self) {
-        let Self { worker, batch, outbox, runtime, .. } = self;
+        let Self { worker, batch, outbox, runtime, done, .. } = self;
         let Worker { service, recorder, .. } = worker;
-        let began = Instant::now();
-        let now = service.pipeline.now();
+        let round = service.round();
+        let began = round.began;
         for (request, path, reply) in batch.exchanges() {
             let Some(address) = path.client() else { continue };
             let client = Client { address, transport: Transport::Udp };
-            match service.answer(request, client, now, reply) {
-                Step::Done(outcome) => recorder.record(&outcome, began.elapsed()),
+            match service.answer(&round, request, client, reply) {
+                Step::Done(outcome) => done.push(outcome),
                 Step::Drop(reason) => recorder.dropped(reason),
                 Step::Ask(pending) => match service.admission.wait(client.ip()) {
                     Some(ticket) => {
@@ -154,13 +157,13 @@ impl Serving<'_> {
                         };
                         service.tasks.spawn_on(late.answer(pending, ticket), runtime.handle());
                     }
-                    None => {
-                        let outcome = service.pipeline.shed(pending, reply);
-                        recorder.record(&outcome, began.elapsed());
-                    }
+                    None => done.push(service.pipeline.shed(pending, reply)),
                 },
             }
         }
+        // They leave together, so they took as long as each other.
+        let took = began.elapsed();
+        done.drain(..).for_each(|outcome| recorder.record(&outcome, took));
         let lost = batch.send(&worker.socket);
         self.count_lost(lost);
     }

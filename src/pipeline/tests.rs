@@ -39,7 +39,12 @@ impl Bench {
 
     async fn ask_by(&self, transport: Transport, request: &[u8]) -> (Option<Reply>, Outcome) {
         let mut octets = b"what was here before".to_vec();
-        let outcome = match self.pipeline.answer(request, client(transport), self.pipeline.now(), &mut octets) {
+        let outcome = match self.pipeline.answer(
+            request,
+            client(transport),
+            &self.pipeline.view(self.pipeline.now()),
+            &mut octets,
+        ) {
             Step::Done(outcome) => outcome,
             Step::Ask(pending) => {
                 assert!(octets.is_empty(), "a front would send it");
@@ -475,7 +480,8 @@ async fn what_is_not_about_the_internet_is_answered_here() {
         ("MAILA", with("kz", 254, 1), Rcode::FORMERR, None),
     ] {
         let mut octets = Vec::new();
-        let step = bench.pipeline.answer(&request, client(Transport::Udp), Now::default(), &mut octets);
+        let step =
+            bench.pipeline.answer(&request, client(Transport::Udp), &bench.pipeline.view(Now::default()), &mut octets);
         assert!(matches!(step, Step::Done(_)), "{what}");
         let header = Header::read(&octets).unwrap();
         assert_eq!(header.rcode(), rcode, "{what}");
@@ -493,7 +499,12 @@ async fn what_is_not_about_the_internet_is_answered_here() {
 
     let hidden = Bench::new(Policy::unfiltered(), |settings| settings.answer.version = None);
     let mut octets = Vec::new();
-    hidden.pipeline.answer(&with("version.bind", 16, 3), client(Transport::Udp), Now::default(), &mut octets);
+    hidden.pipeline.answer(
+        &with("version.bind", 16, 3),
+        client(Transport::Udp),
+        &hidden.pipeline.view(Now::default()),
+        &mut octets,
+    );
     assert_eq!(Header::read(&octets).unwrap().rcode(), Rcode::REFUSED);
 }
 

@@ -34,7 +34,7 @@ pub(super) struct World {
 /// Those who wait for what somebody else asks: nobody, most of the time.
 type Followers = Option<watch::Sender<Landed>>;
 /// The answer, once it is there.
-type Landed = Option<Arc<Entry>>;
+type Landed = Option<Entry>;
 
 impl World {
     pub(super) fn new(cache: Cache, clock: Clock, upstream: Arc<dyn Upstream>, max_in_flight: usize) -> Arc<Self> {
