@@ -11,13 +11,14 @@ use crate::clock::Clock;
 use crate::compile::{self, CompileError, Freshness, GuardMode, Report, Store, StoreError};
 use crate::config::{Config, ConfigError};
 use crate::daemon;
+use crate::filter;
 use crate::list::convert::{self, ConvertError};
 use crate::list::{Format, ListSettings, MatchScope, Source};
-use crate::name::Name;
-use crate::policy::{OverrideSet, Policy};
-use crate::query::{Question, RecordType};
+use crate::name::{DomainName, Name};
+use crate::policy::{Finding, OverrideSet, Policy};
+use crate::query::{NameServers, Question, RecordType};
 use crate::recursor::work::Step;
-use crate::recursor::{self, Recursor, Resolution, Security};
+use crate::recursor::{self, Recursor, Resolution, Security, Upstream};
 use crate::snapshot::{OpenError, Snapshot};
 
 /// Why a command on lists did not do what it was told to.
@@ -178,13 +179,19 @@ pub(super) fn explain(
     let overrides = std::fs::read_to_string(state.join("overrides.json")).unwrap_or_default();
     let overrides = OverrideSet::from_json(&overrides).unwrap_or_default();
     let policy = Policy::new(config.policy.clone(), Some(Arc::new(snapshot)), overrides);
-    let explanation = policy.explain(name, qtype, client, clock.now());
+    let traced = if resolve { Some(trace(config, name, qtype)?) } else { None };
+    let explanation = match &traced {
+        None => policy.explain(name, qtype, client, clock.now()),
+        Some(Traced { chain, .. }) => {
+            let aliases: Vec<_> = chain[1..].iter().map(Found::finding).collect();
+            policy.explain_chain(chain[0].finding(), &aliases, qtype, client, clock.now())
+        }
+    };
     let mut explained = serde_json::to_value(&explanation).expect("strings have a JSON form");
     if !as_json {
         say!("{}", explanation.to_string().trim_end());
     }
-    if resolve {
-        let (resolution, steps) = trace(config, name, qtype)?;
+    if let Some(Traced { resolution, steps, .. }) = traced {
         let errors: Vec<String> =
             resolution.errors.iter().map(|error| format!("EDE {}: {}", error.code, error.text)).collect();
         if as_json {
@@ -216,15 +223,42 @@ pub(super) fn explain(
     Ok(())
 }
 
+/// What the world has said, and how it was come by.
+struct Traced {
+    resolution: Resolution,
+    steps: Vec<Step>,
+    /// The name asked for and those that aliases lead to.
+    chain: Vec<Found>,
+}
+
+/// What is known about a name.
+struct Found {
+    name: DomainName,
+    addresses: Vec<IpAddr>,
+    name_servers: NameServers,
+}
+
+impl Found {
+    fn finding(&self) -> Finding<'_> {
+        Finding { name: &self.name, addresses: &self.addresses, name_servers: Some(&self.name_servers) }
+    }
+}
+
 /// Asks the world as the server would, with empty caches, and tells each query.
-fn trace(config: &Config, name: &Name, qtype: RecordType) -> Result<(Resolution, Vec<Step>), CommandError> {
+fn trace(config: &Config, name: &Name, qtype: RecordType) -> Result<Traced, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CommandError::Runtime)?;
     // The state of trust anchors is the server's to keep.
     let settings = recursor::Settings { state_dir: None, ..config.resolver.clone() };
     let traced = runtime.block_on(async {
         let network = Arc::new(daemon::network(&config.transport));
         let resolver = Recursor::new(settings, network, Clock::system());
-        resolver.resolve_traced(&Question::new(name, qtype)).await
+        let (resolution, steps) = resolver.resolve_traced(&Question::new(name, qtype)).await;
+        let found = |(name, addresses): (DomainName, Vec<IpAddr>)| {
+            let name_servers = resolver.name_servers(&name);
+            Found { name, addresses, name_servers }
+        };
+        let chain = filter::chain(name, &resolution.message).into_iter().map(found).collect();
+        Traced { resolution, steps, chain }
     });
     runtime.shutdown_background();
     Ok(traced)

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use crate::answer::Alias;
 use crate::clock::Now;
-use crate::name::{MAX_NAME_LEN, Name};
+use crate::name::{DomainName, MAX_NAME_LEN, Name};
 use crate::policy::{Finding, Judgement, Policy, Trigger, Verdict};
 use crate::query::{NameServers, RecordType};
 use crate::recursor::nat64::Nat64Prefix;
@@ -77,6 +77,26 @@ pub fn aliases(message: &[u8]) -> impl Iterator<Item = Alias> {
         let target = target(message, &record, &mut [0; MAX_NAME_LEN])?.to_owned();
         Some(Alias { target, ttl: record.ttl })
     })
+}
+
+/// The names that an answer to `name` leads through, each with its addresses: what [`judge`] goes by.
+pub fn chain(name: &Name, message: &[u8]) -> Vec<(DomainName, Vec<IpAddr>)> {
+    let mut chain = vec![(name.to_owned(), Vec::new())];
+    let mut beside = Vec::new();
+    for record in answers(message) {
+        let mut addresses = Addresses::new();
+        collect_addresses(message, &record, &mut addresses);
+        if let Some((_, known)) = chain.last_mut() {
+            known.extend(addresses);
+        }
+        match target(message, &record, &mut [0; MAX_NAME_LEN]) {
+            Some(target) if record.rtype == RecordType::CNAME => chain.push((target.to_owned(), Vec::new())),
+            Some(target) => beside.push((target.to_owned(), Vec::new())),
+            None => {}
+        }
+    }
+    chain.append(&mut beside);
+    chain
 }
 
 type Addresses = SmallVec<[IpAddr; 8]>;

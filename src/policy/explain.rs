@@ -3,14 +3,15 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
-use super::precedence::{Filed, Strength};
-use super::{Asked, Candidate, Hit, Override, OverrideKind, Policy, State, Trigger};
+use super::precedence::Strength;
+use super::{Asked, Candidate, Finding, Hit, Override, OverrideKind, Policy, State, Trigger};
 use crate::clock::Now;
 use crate::name::{DomainName, Name};
 use crate::query::RecordType;
-use crate::rule::{Dossier, Scope};
+use crate::rule::{Dossier, Owner, Scope};
 
 /// What policy says about a name, in full.
 #[derive(Debug, Clone, Serialize)]
@@ -41,9 +42,11 @@ pub struct Match {
     /// The list's priority.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
-    /// The name that the entry stands under; none for a client's address.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub owner: Option<DomainName>,
+    /// What the entry stands under, as a policy zone has it.
+    pub owner: String,
+    /// What that covers, in words.
+    #[serde(skip)]
+    covers: String,
     /// Which names it covers, seen from there.
     pub scope: Scope,
     /// What brought it up.
@@ -124,12 +127,7 @@ impl fmt::Display for Match {
             (Some(list), Some(priority)) => write!(f, "list {list} (priority {priority}), ")?,
             _ => f.write_str("override, ")?,
         }
-        match (&self.owner, self.scope) {
-            (Some(owner), Scope::Exact) => write!(f, "{owner}")?,
-            (Some(owner), Scope::Below) => write!(f, "all below {owner}")?,
-            (Some(owner), Scope::Subdomains) => write!(f, "{owner} and all below it")?,
-            (None, _) => f.write_str("the client's address")?,
-        }
+        f.write_str(&self.covers)?;
         writeln!(f, " -> {}{}", if self.important { "important " } else { "" }, self.action)?;
         writeln!(f, "    why: {}", self.why)?;
         if let Some(code) = self.ede {
@@ -154,23 +152,40 @@ impl fmt::Display for Match {
 }
 
 impl Policy {
-    /// All that is known about `name`, and what follows from it.
+    /// All that is known about a question for `name`, and what follows from it as long as its answer is not known.
     pub fn explain(&self, name: &Name, qtype: RecordType, client: IpAddr, now: Now) -> Explanation {
-        let mut matches = self.matched_overrides(name, now);
-        let mut rules = self.matched_rules(name, qtype, client, now);
-        rules.sort_by_key(|(strength, found)| (found.outcome != Outcome::Outranked, *strength));
-        let mut winner = None;
-        for (strength, found) in &mut rules {
-            if found.outcome != Outcome::Outranked {
-                continue;
-            }
-            let above = winner.get_or_insert(*strength);
-            found.why = above.reason_over(*strength).to_owned();
+        let question = Finding { name, addresses: &[], name_servers: None };
+        let mut explanation = self.explain_chain(question, &[], qtype, client, now);
+        if self.judge(name, qtype, Trigger::Qname, client, now).awaits_answer {
+            explanation.why += ", unless a list that goes before has a rule about the answer";
         }
-        matches.extend(rules.into_iter().map(|(_, found)| found));
+        explanation
+    }
+
+    /// As [`explain`](Self::explain), with what is known of the answer: about the name in the `question`, and about the
+    /// targets that its `aliases` lead to, in order.
+    pub fn explain_chain(
+        &self,
+        question: Finding<'_>,
+        aliases: &[Finding<'_>],
+        qtype: RecordType,
+        client: IpAddr,
+        now: Now,
+    ) -> Explanation {
+        let name = question.name;
+        let mut matches = self.explain_name(question, qtype, Trigger::Qname, client, now);
+        for alias in aliases {
+            let decided = matches.iter().any(|found| found.outcome == Outcome::Outranked);
+            let mut behind = self.explain_name(*alias, qtype, Trigger::Cname, client, now);
+            for found in behind.iter_mut().filter(|found| decided && found.outcome == Outcome::Outranked) {
+                found.why = "a name before it in the chain of aliases decides".to_owned();
+            }
+            matches.append(&mut behind);
+        }
+        // What does not count now comes last.
+        matches.sort_by_key(|found| found.outcome != Outcome::Outranked);
 
         let protected = self.protected.nearest(name, |()| true).map(|(name, ())| name.clone());
-        let overridden = matches.first().is_some_and(|first| first.list.is_none());
         let (verdict, why) = match matches.first_mut().filter(|first| first.outcome == Outcome::Outranked) {
             None => ("pass", "nothing in force speaks about the name".to_owned()),
             Some(first) => {
@@ -194,13 +209,6 @@ impl Policy {
         if let Some(first) = matches.first_mut().filter(|first| first.outcome == Outcome::Decides) {
             first.why = "nothing stronger speaks about the name".to_owned();
         }
-        if overridden {
-            for below in &mut matches[1..] {
-                if below.outcome == Outcome::Outranked && below.list.is_some() {
-                    below.why = "an override goes before all lists".to_owned();
-                }
-            }
-        }
         Explanation {
             name: name.to_owned(),
             qtype,
@@ -212,23 +220,50 @@ impl Policy {
         }
     }
 
-    fn matched_overrides(&self, name: &Name, now: Now) -> Vec<Match> {
+    /// What speaks about one name of a chain, the strongest first.
+    fn explain_name(
+        &self,
+        finding: Finding<'_>,
+        qtype: RecordType,
+        trigger: Trigger,
+        client: IpAddr,
+        now: Now,
+    ) -> Vec<Match> {
         let kinds = [OverrideKind::Allow, OverrideKind::Block];
-        let found = kinds.into_iter().filter_map(|kind| self.overrides.find(kind, name, now.wall));
-        found.map(|entry| self.describe_override(entry, now)).collect()
+        let overrides = kinds.into_iter().filter_map(|kind| self.overrides.find(kind, finding.name, now.wall));
+        let mut matches: Vec<Match> = overrides.map(|entry| self.describe_override(entry, trigger, now)).collect();
+        let mut rules = self.matched_rules(finding, qtype, trigger, client, now);
+        rules.sort_by_key(|(strength, found)| (found.outcome != Outcome::Outranked, *strength));
+        let mut winner = None;
+        for (strength, found) in rules.iter_mut().filter(|(_, found)| found.outcome == Outcome::Outranked) {
+            let above = winner.get_or_insert(*strength);
+            found.why = match matches.is_empty() {
+                true => above.reason_over(*strength).to_owned(),
+                false => "an override goes before all lists".to_owned(),
+            };
+        }
+        matches.extend(rules.into_iter().map(|(_, found)| found));
+        matches
     }
 
-    fn describe_override(&self, entry: &Override, now: Now) -> Match {
-        let hit = self.override_hit(entry, Trigger::Qname, now);
+    fn describe_override(&self, entry: &Override, trigger: Trigger, now: Now) -> Match {
+        let hit = self.override_hit(entry, trigger, now);
         let why = "an allow goes before a block".to_owned();
-        self.describe(&hit, Some(entry.name.clone()), Scope::Subdomains, false, Outcome::Outranked, why)
+        self.describe(&hit, entry.name.clone().into(), Scope::Subdomains, false, Outcome::Outranked, why)
     }
 
-    fn matched_rules(&self, name: &Name, qtype: RecordType, client: IpAddr, now: Now) -> Vec<(Strength, Match)> {
+    fn matched_rules(
+        &self,
+        finding: Finding<'_>,
+        qtype: RecordType,
+        trigger: Trigger,
+        client: IpAddr,
+        now: Now,
+    ) -> Vec<(Strength, Match)> {
         let mut found = Vec::new();
-        let asked = Asked { name, qtype, trigger: Trigger::Qname, now };
-        self.candidates(&asked, client, |candidate| {
-            let Candidate { rule, filed, strength, state, .. } = candidate;
+        let asked = Asked { name: finding.name, qtype, trigger, now };
+        let mut take = |candidate: Candidate<'_>, owner: Owner| {
+            let Candidate { rule, strength, state, .. } = candidate;
             let (outcome, why) = match state {
                 State::Covers if self.ranking.is_shadow(&rule) => {
                     (Outcome::Shadow, "it is a shadow, counted and never obeyed".to_owned())
@@ -239,12 +274,34 @@ impl Policy {
                 State::NotYet => (Outcome::NotYet, format!("it is in force from {}", date(rule.effective_at()))),
                 State::Expired => (Outcome::Expired, format!("it was in force until {}", date(rule.expires_at()))),
             };
-            let owner = match filed {
-                Filed::Name { labels } => Some(name.suffix(labels).to_owned()),
-                Filed::NameServer { .. } | Filed::Prefix { .. } => None,
-            };
             let hit = self.rule_hit(&candidate, now);
             found.push((strength, self.describe(&hit, owner, rule.scope(), rule.is_important(), outcome, why)));
+        };
+        let mut addresses: Vec<(Trigger, IpAddr)> = Vec::new();
+        if trigger == Trigger::Qname {
+            addresses.push((Trigger::Client, client));
+        }
+        addresses.extend(finding.addresses.iter().map(|address| (Trigger::Ip, *address)));
+        if let Some(servers) = finding.name_servers {
+            addresses.extend(servers.addresses.iter().map(|address| (Trigger::NsIp, *address)));
+            for server in &servers.names {
+                self.find_name_server(&asked, server, &mut |candidate| {
+                    let owner = Owner::NameServer(server.suffix(candidate.filed.labels()).to_owned());
+                    take(candidate, owner);
+                });
+            }
+        }
+        for (trigger, address) in addresses {
+            self.find_address(&asked, trigger, address, &mut |candidate| {
+                let prefix = widened(address, candidate.filed.prefix_len());
+                if let Some(owner) = Owner::address(trigger, prefix) {
+                    take(candidate, owner);
+                }
+            });
+        }
+        self.find_name(&asked, &mut |candidate| {
+            let owner = Owner::Name(finding.name.suffix(candidate.filed.labels()).to_owned());
+            take(candidate, owner);
         });
         found
     }
@@ -252,7 +309,7 @@ impl Policy {
     fn describe(
         &self,
         hit: &Hit<'_>,
-        owner: Option<DomainName>,
+        owner: Owner,
         scope: Scope,
         important: bool,
         outcome: Outcome,
@@ -267,7 +324,8 @@ impl Policy {
         Match {
             list: list.map(|list| list.name.clone()),
             priority: list.map(|list| list.priority),
-            owner,
+            owner: owner.to_string(),
+            covers: covers(&owner, scope),
             scope,
             trigger: hit.trigger,
             action: hit.action.to_action().to_string(),
@@ -280,6 +338,27 @@ impl Policy {
             dossier: hit.dossier(),
         }
     }
+}
+
+fn covers(owner: &Owner, scope: Scope) -> String {
+    let names = |name: &Name| match scope {
+        Scope::Exact => name.to_string(),
+        Scope::Below => format!("all below {name}"),
+        Scope::Subdomains => format!("{name} and all below it"),
+    };
+    match owner {
+        Owner::Name(name) => names(name),
+        Owner::NameServer(name) => format!("name server {}", names(name)),
+        Owner::Answer(prefix) => format!("answers with {prefix}"),
+        Owner::NameServerAddress(prefix) => format!("name servers at {prefix}"),
+        Owner::Client(prefix) => format!("clients in {prefix}"),
+    }
+}
+
+/// The prefix of `address` that is `length` bits long, counted as in IPv6.
+fn widened(address: IpAddr, length: u8) -> IpNet {
+    let own = if address.is_ipv4() { length.saturating_sub(96) } else { length };
+    IpNet::new(address, own).unwrap_or(IpNet::from(address)).trunc()
 }
 
 fn date(wall: u64) -> String {

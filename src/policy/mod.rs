@@ -350,16 +350,10 @@ impl Policy {
     /// name in a question also the rules for the client's address.
     #[inline]
     fn candidates<'p>(&'p self, asked: &Asked<'_>, client: IpAddr, mut see: impl FnMut(Candidate<'p>)) {
-        let Some(snapshot) = &self.snapshot else {
-            return;
-        };
         if asked.trigger == Trigger::Qname {
             self.find_address(asked, Trigger::Client, client, &mut see);
         }
-        let Asked { name, trigger, .. } = *asked;
-        snapshot.find(name, |labels, rules| {
-            self.weigh(asked, (Filed::Name { labels }, trigger), || labels == name.label_count(), rules, &mut see);
-        });
+        self.find_name(asked, &mut see);
     }
 
     /// As [`candidates`](Self::candidates), for what the answer about the name has brought. Of rules that are equally
@@ -373,15 +367,31 @@ impl Policy {
         for address in finding.addresses {
             self.find_address(asked, Trigger::Ip, *address, &mut see);
         }
-        let (Some(snapshot), Some(name_servers)) = (&self.snapshot, finding.name_servers) else { return };
+        let Some(name_servers) = finding.name_servers else { return };
         for server in &name_servers.names {
-            snapshot.find_name_server(server, |labels, rules| {
-                let filed = (Filed::NameServer { labels }, Trigger::NsDname);
-                self.weigh(asked, filed, || labels == server.label_count(), rules, &mut see);
-            });
+            self.find_name_server(asked, server, &mut see);
         }
         for address in &name_servers.addresses {
             self.find_address(asked, Trigger::NsIp, *address, &mut see);
+        }
+    }
+
+    #[inline]
+    fn find_name<'p>(&'p self, asked: &Asked<'_>, see: &mut impl FnMut(Candidate<'p>)) {
+        let Asked { name, trigger, .. } = *asked;
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.find(name, |labels, rules| {
+                self.weigh(asked, (Filed::Name { labels }, trigger), || labels == name.label_count(), rules, see);
+            });
+        }
+    }
+
+    fn find_name_server<'p>(&'p self, asked: &Asked<'_>, server: &Name, see: &mut impl FnMut(Candidate<'p>)) {
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.find_name_server(server, |labels, rules| {
+                let filed = (Filed::NameServer { labels }, Trigger::NsDname);
+                self.weigh(asked, filed, || labels == server.label_count(), rules, see);
+            });
         }
     }
 

@@ -95,6 +95,22 @@ pub(super) enum Filed {
 }
 
 impl Filed {
+    /// How many labels the name has that it is filed under.
+    pub(super) fn labels(self) -> usize {
+        match self {
+            Self::Name { labels } | Self::NameServer { labels } => labels,
+            Self::Prefix { .. } => 0,
+        }
+    }
+
+    /// The length of the prefix that it is filed under.
+    pub(super) fn prefix_len(self) -> u8 {
+        match self {
+            Self::Prefix { length, .. } => length,
+            Self::Name { .. } | Self::NameServer { .. } => 0,
+        }
+    }
+
     /// How far the rule is from the query: 0 is as near as can be.
     ///
     /// An exact rule is nearer than one that covers more, and a longer prefix than a shorter one. A client's address is

@@ -516,6 +516,43 @@ fn a_rule_about_the_question_waits_for_those_about_answers_that_go_before() {
 }
 
 #[test]
+fn an_explanation_shows_what_speaks_about_the_client_and_the_answer() {
+    let rules = [
+        (0, about(Owner::Answer(prefix("198.51.100.0/24")), Action::NxDomain)),
+        (0, Rule { scope: Scope::Below, ..about(Owner::NameServer(name("farm.test")), Action::NoData) }),
+        (0, about(Owner::NameServerAddress(prefix("2001:db8::/32")), Action::Drop)),
+        (1, about(Owner::Client(prefix("192.0.2.0/24")), Action::Allow)),
+        (1, about(Owner::Name(name("target.example")), Action::Drop)),
+    ];
+    let policy = policy(&[zone("one", 1), zone("two", 0)], &rules);
+    let (asked, target) = (name("www.example"), name("target.example"));
+    let early = policy.explain(&asked, RecordType::A, CLIENT, at(0));
+    assert_eq!(early.verdict, "allow");
+    assert!(early.why.ends_with("unless a list that goes before has a rule about the answer"), "{}", early.why);
+    assert!(early.to_string().contains("clients in 192.0.2.0/24 -> allow"), "{early}");
+
+    let addresses = ["198.51.100.1".parse().unwrap()];
+    let servers = NameServers { names: vec![name("a.farm.test")], addresses: vec!["2001:db8::53".parse().unwrap()] };
+    let question = Finding { name: &asked, addresses: &addresses, name_servers: Some(&servers) };
+    let alias = Finding { name: &target, addresses: &[], name_servers: None };
+    let explained = policy.explain_chain(question, &[alias], RecordType::A, CLIENT, at(0));
+    let found: Vec<_> = explained.matches.iter().map(|found| (&*found.owner, found.outcome)).collect();
+    let outranked = Outcome::Outranked;
+    assert_eq!(
+        found,
+        [
+            ("24.0.100.51.198.rpz-ip", Outcome::Decides),
+            ("farm.test.rpz-nsdname", outranked),
+            ("32.zz.db8.2001.rpz-nsip", outranked),
+            ("24.0.2.0.192.rpz-client-ip", outranked),
+            ("target.example", outranked),
+        ]
+    );
+    assert_eq!((explained.verdict, &*explained.why), ("block", "list one blocks it"));
+    assert!(explained.matches[4].why.contains("chain of aliases"), "{}", explained.matches[4].why);
+}
+
+#[test]
 fn overrides_and_protected_names_stand_above_rules_about_answers() {
     let rules = [
         (0, about(Owner::Answer(prefix("198.51.100.0/24")), Action::NxDomain)),
@@ -612,7 +649,7 @@ fn an_explanation_shows_every_match_and_what_became_of_it() {
     let seen: Vec<_> = explained
         .matches
         .iter()
-        .map(|found| (found.list.clone().unwrap_or_default(), found.owner.clone().unwrap().to_string(), found.outcome))
+        .map(|found| (found.list.clone().unwrap_or_default(), found.owner.clone(), found.outcome))
         .collect();
     let expected = [
         ("high", "example", Outcome::Decides),
