@@ -1,6 +1,7 @@
 //! What the API can ask of a running server.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -32,6 +33,12 @@ use crate::recursor::transport::Sockets;
 
 /// The longest that an override may last: what is to stay belongs into a list.
 const MAX_OVERRIDE_SECONDS: u64 = 366 * 86_400;
+
+/// How far making a generation stands back behind answering: when both want all of a processor, it gets a tenth.
+const NICENESS: i32 = 10;
+
+/// More than a query takes on the thread that has received it.
+const ONE_QUERY: Duration = Duration::from_millis(50);
 
 /// A running server, as the API and the signals see it.
 pub(super) struct Daemon {
@@ -141,12 +148,12 @@ impl Daemon {
         let _one_at_a_time = self.reloading.lock().await;
         let path = self.config.lock().path.clone();
         let (store, clock) = (self.store.clone(), self.clock.clone());
-        let work = tokio::task::spawn_blocking(move || {
+        let work = stand_back(move || {
             let config = Config::load(path.as_deref()).map_err(|error| Failure::Config(error.to_string()))?;
             let loaded = lists::rebuild_apart(&store, &config, freshness, cause, &clock)?;
             Ok::<_, Failure>((config, loaded))
         });
-        let outcome = work.await.unwrap_or_else(|panic| Err(Failure::Panic(panic.to_string())));
+        let outcome = work.await.unwrap_or_else(|error| Err(Failure::Thread(error)));
         let wall = self.clock.now().wall;
         match outcome {
             Ok((config, loaded)) => {
@@ -208,6 +215,12 @@ impl Daemon {
             });
             *current = config;
         }
+        // Who lets go of the old policy last unmaps its lists, and that shall be none of the threads that answer. They
+        // keep it for one query at most.
+        tokio::task::spawn_blocking(move || {
+            std::thread::sleep(ONE_QUERY);
+            drop(old);
+        });
         reloaded
     }
 
@@ -248,8 +261,23 @@ enum Failure {
     Config(String),
     #[error(transparent)]
     Lists(#[from] ListsError),
-    #[error("a fault in the program: {0}")]
-    Panic(String),
+    #[error("the thread for it: {0}")]
+    Thread(io::Error),
+}
+
+/// Runs `work` on a thread of its own that leaves the processor to those that answer queries.
+///
+/// So do the processes that it starts: on Linux niceness is a thread's own, and its children inherit it (nice(2)).
+async fn stand_back<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    let (done, outcome) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("qalqan-lists".to_owned()).spawn(move || {
+        if let Err(error) = rustix::process::nice(NICENESS) {
+            warn!(%error, "compiling the lists takes its share of the processor from the answers");
+        }
+        // Whoever has asked may be gone.
+        let _ = done.send(work());
+    })?;
+    outcome.await.map_err(|_| io::Error::other("it has ended before its time; this is a fault in the program"))
 }
 
 impl Backend for Daemon {
@@ -330,13 +358,13 @@ impl Backend for Daemon {
         async move {
             let _one_at_a_time = self.reloading.lock().await;
             let (store, now) = (self.store.clone(), self.clock.now());
-            let work = tokio::task::spawn_blocking(move || {
+            let work = stand_back(move || {
                 let path = store.rollback(generation.as_deref(), now)?;
                 lists::open(&store, &path)
             });
             let failed = |message: String| Problem::new(ProblemKind::Failed, message);
             let loaded =
-                work.await.map_err(|panic| failed(panic.to_string()))?.map_err(|error| failed(error.to_string()))?;
+                work.await.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
             let reloaded = self.put_in_force(None, Loaded { faults: Vec::new(), ..loaded });
             info!(generation = reloaded.generation, "rolled back");
             Ok(reloaded)

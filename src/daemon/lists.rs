@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
@@ -114,15 +114,15 @@ pub(super) fn start(store: &Store, config: &Config, clock: &Clock) -> Result<Loa
     }
 }
 
-/// Compiles the lists, publishes the result and opens it.
-pub(super) fn rebuild(
+/// Compiles the lists and publishes the result; says where the generation is that is current now.
+fn rebuild(
     store: &Store,
     settings: &compile::Settings,
     freshness: Freshness,
     cause: Cause,
     clock: &Clock,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<Loaded, ListsError> {
+) -> Result<PathBuf, ListsError> {
     let newest = store.last_report().and_then(|report| Some(report.get("generation")?.as_str()?.to_owned()));
     let compiled =
         compile::compile(settings, Some(store), store.folder(), freshness, GuardMode::Enforce, clock.now(), progress)?;
@@ -130,13 +130,14 @@ pub(super) fn rebuild(
     if let (Cause::Noticed, Some(current)) = (cause, store.current())
         && newest.as_ref() == Some(&compiled.generation)
     {
-        return open(store, &current);
+        return Ok(current);
     }
-    let path = store.publish(compiled, settings.keep, clock.now())?;
-    open(store, &path)
+    Ok(store.publish(compiled, settings.keep, clock.now())?)
 }
 
-/// As [`rebuild`], but in a process of its own if there is one to be had; that reads `config` from its file again.
+/// Compiles the lists, publishes the result and opens it.
+///
+/// The first two happen in a process of its own if there is one to be had; that reads `config` from its file again.
 pub(super) fn rebuild_apart(
     store: &Store,
     config: &Config,
@@ -160,7 +161,8 @@ pub(super) fn rebuild_apart(
         Ok(output) => output,
         Err(error) => {
             warn!(%error, "there is no process to compile the lists in; the server does it and keeps the memory");
-            return rebuild(store, &config.compile, freshness, cause, clock, &mut |_| {});
+            let path = rebuild(store, &config.compile, freshness, cause, clock, &mut |_| {})?;
+            return open(store, &path);
         }
     };
     let done: Result<(), Complaint> =
