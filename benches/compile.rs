@@ -1,12 +1,14 @@
 //! From text to a snapshot, on generated lists: no file of anybody else's is needed.
 
-use std::fmt::Write;
-use std::path::Path;
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use qalqan::clock::Now;
-use qalqan::compile::{Freshness, GuardMode, Settings, compile};
+use qalqan::compile::{Compiled, Freshness, GuardMode, Settings, Store, compile};
 use qalqan::list::syntax::Reading;
 use qalqan::list::{Format, ListSettings, Source};
 
@@ -62,28 +64,64 @@ fn reading(criterion: &mut Criterion) {
     }
 }
 
+/// A list of `count` names in `folder`, and the settings to compile it.
+fn list(folder: &Path, count: u64) -> (PathBuf, Settings) {
+    let path = folder.join(count.to_string());
+    let text = generated(count, |text, name| {
+        let _ = writeln!(text, "||{name}^");
+    });
+    std::fs::write(&path, text).unwrap();
+    let lists = vec![settings(Format::Adblock, Source::File(path.clone()))];
+    (path, Settings { lists, ..Settings::default() })
+}
+
+/// Names of the lists; `QALQAN_BENCH_LARGE=1` adds ten million.
+fn counts() -> impl Iterator<Item = u64> {
+    let large = std::env::var_os("QALQAN_BENCH_LARGE").map(|_| 10_000_000);
+    [100_000, 1_000_000].into_iter().chain(large)
+}
+
 fn compiling(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("compile");
     group.sample_size(10).warm_up_time(Duration::from_secs(1));
     let folder = tempfile::tempdir().unwrap();
-    for count in [100_000, 1_000_000] {
-        let path = folder.path().join(count.to_string());
-        let text = generated(count, |text, name| {
-            let _ = writeln!(text, "||{name}^");
-        });
-        std::fs::write(&path, text).unwrap();
-        let settings = Settings { lists: vec![settings(Format::Adblock, Source::File(path))], ..Settings::default() };
+    for count in counts() {
+        let (_, settings) = list(folder.path(), count);
         group.throughput(Throughput::Elements(count));
         group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
-            bencher.iter(|| whole(&settings, folder.path()));
+            bencher.iter(|| compiled(&settings, None, folder.path()).report.names);
         });
     }
 }
 
-fn whole(settings: &Settings, folder: &Path) -> u64 {
-    let now = Now::default();
-    compile(settings, None, folder, Freshness::Refresh, GuardMode::Enforce, now, &mut |_| ()).unwrap().report.names
+/// What a server does when one line of a list is another: it compiles again, with the last generation at hand.
+fn changing(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("compile with one line changed");
+    group.sample_size(10).warm_up_time(Duration::from_secs(1));
+    for count in counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, settings) = list(folder.path(), count);
+        let store = Store::open(&folder.path().join("state")).unwrap();
+        let whole = || {
+            let compiled = compiled(&settings, Some(&store), store.folder());
+            store.publish(compiled, settings.keep, Now::default()).unwrap()
+        };
+        whole();
+        let mut changes = 0;
+        let mut change = || {
+            changes += 1;
+            let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+            writeln!(file, "||another-{changes}.example^").unwrap();
+        };
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            bencher.iter_batched(&mut change, |()| whole(), BatchSize::PerIteration);
+        });
+    }
 }
 
-criterion_group!(benches, reading, compiling);
+fn compiled(settings: &Settings, store: Option<&Store>, folder: &Path) -> Compiled {
+    compile(settings, store, folder, Freshness::Refresh, GuardMode::Enforce, Now::default(), &mut |_| ()).unwrap()
+}
+
+criterion_group!(benches, reading, compiling, changing);
 criterion_main!(benches);

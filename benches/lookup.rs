@@ -1,4 +1,5 @@
-//! What a look-up costs: listed and unlisted names, uniformly drawn, on 100 k and 1 M names.
+//! What a look-up costs on 100 k and 1 M names: of names that are drawn from all alike, so that memory is mostly cold,
+//! and of a thousand that are asked for again and again.
 //!
 //! `QALQAN_BENCH_LARGE=1` adds 10 M. Before the timings stands a table of the file's octets for each name, of the time
 //! it takes to write and to open it. Names are made from a seed, so two runs on one machine may be compared.
@@ -17,6 +18,9 @@ use qalqan::snapshot::{CompiledRule, Inventory, ListEntry, Snapshot, Writer};
 
 /// Names drawn for a measurement: more than caches remember.
 const DRAWN: usize = 1 << 20;
+
+/// Names that are asked for again and again.
+const POPULAR: usize = 1000;
 
 /// SplitMix64: small, and good enough to make names with.
 struct Random(u64);
@@ -129,10 +133,18 @@ fn lookup(criterion: &mut Criterion) {
         let mut draw = || names[random.below(names.len())].clone();
         let listed = Queries::new((0..DRAWN).map(|_| draw()));
         let below = Queries::new((0..DRAWN).map(|_| draw().child(b"www").expect("room for a label")));
+        let popular = Queries::new(names.iter().take(POPULAR).cloned());
         let mut random = Random(3);
         let unlisted = Queries::new((0..DRAWN).map(|_| random.name()));
+        let unlisted_popular = Queries::new((0..POPULAR).map(|_| random.name()));
 
-        for (what, mut queries) in [("listed", listed), ("below a listed one", below), ("unlisted", unlisted)] {
+        for (what, mut queries) in [
+            ("listed", listed),
+            ("below a listed one", below),
+            ("listed and popular", popular),
+            ("unlisted", unlisted),
+            ("unlisted and popular", unlisted_popular),
+        ] {
             group.bench_function(BenchmarkId::new(what, count), |bencher| {
                 bencher.iter(|| is_blocked(&policy, queries.next()));
             });
