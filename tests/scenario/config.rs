@@ -25,6 +25,7 @@ use qalqan::recursor::settings::{self, Minimisation, Route, RouteKind, RouteServ
 use qalqan::rule::{Action, Owner};
 use qalqan::wire::Header;
 
+use super::local::LocalData;
 use super::record::{self, Record};
 use super::script::{self, Dialect, Event, Message, Scenario, Setting};
 
@@ -181,7 +182,7 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
 ];
 
 /// Beginnings of options about sockets, certificates, logs and the other product's modules, none of which play here.
-const PREFIXES_WITHOUT_EFFECT: [&str; 25] = [
+const PREFIXES_WITHOUT_EFFECT: [&str; 27] = [
     "control-",
     "dnscrypt-",
     "dnstap-",
@@ -191,6 +192,7 @@ const PREFIXES_WITHOUT_EFFECT: [&str; 25] = [
     "interface-automatic",
     "ip-",
     "ipsecmod-",
+    "low-rtt",
     "max-transfer-",
     "outgoing-tcp-",
     "pad-queries-",
@@ -199,6 +201,7 @@ const PREFIXES_WITHOUT_EFFECT: [&str; 25] = [
     "redis-",
     "secret-seed",
     "server-",
+    "shm-",
     "ssl-",
     "statistics-",
     "stream-wait-",
@@ -211,10 +214,7 @@ const PREFIXES_WITHOUT_EFFECT: [&str; 25] = [
 
 /// Options of the other product that ours has no counterpart for.
 const FOREIGN: &[(&str, &[&str])] = &[
-    (
-        "Unbound's data of its own (local-data), answered as an authority",
-        &["local-data", "local-data-ptr", "local-zone-override"],
-    ),
+    ("Unbound's local zones by client", &["local-zone-override"]),
     (
         "Unbound's tags and views of clients",
         &[
@@ -336,6 +336,7 @@ struct Reader<'s> {
     stale_window: Option<Duration>,
     /// The policy zone that says the same as `response-ip` and `response-ip-data`.
     response_ip: String,
+    local: LocalData,
     translator: Nat64Prefix,
     made_addresses: dns64::Settings,
 }
@@ -384,6 +385,7 @@ pub(crate) fn setup(scenario: &Scenario) -> Result<Setup, Refusal> {
         stale_ttl: 30,
         stale_window: Some(Duration::from_secs(86_400)),
         response_ip: String::new(),
+        local: LocalData::default(),
         translator: Nat64Prefix::WELL_KNOWN,
         made_addresses: dns64::Settings { prefix: Nat64Prefix::WELL_KNOWN, ignore_aaaa: Vec::new() },
     };
@@ -526,8 +528,17 @@ impl Reader<'_> {
             "local-zone" => match setting.values.get(1).map(String::as_str) {
                 // Scenarios live in names that ought to lead nowhere, and say so.
                 Some("nodefault") => recursor.special_names = false,
-                _ => return skip("Unbound's data of its own (local-zone), answered as an authority"),
+                Some(kind) => self.local.zone(value, kind),
+                None => return Err(broken(setting, "no type")),
             },
+            "local-data" => {
+                if self.local.record(value).is_none() {
+                    return skip("data of Unbound's own in class CH or ANY");
+                }
+            }
+            "local-data-ptr" => {
+                self.local.pointer(value).ok_or_else(|| broken(setting, "no address and name"))?;
+            }
             "root-hints" => {
                 let lines = self.scenario.files.get(value).ok_or_else(|| broken(setting, "no such file"))?;
                 if lines.iter().any(|line| line.split_whitespace().any(|word| word == "CH")) {
@@ -695,6 +706,10 @@ impl Reader<'_> {
             }
         }
         let Setup { recursor, pipeline, lists, .. } = &mut self.setup;
+        let Some(local) = self.local.lists() else {
+            return skip("a local-zone or local-data of Unbound's that policy zones have no word for");
+        };
+        lists.extend(local);
         if !self.response_ip.is_empty() {
             lists.push(ListSettings {
                 format: Format::Rpz,

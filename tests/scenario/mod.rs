@@ -4,6 +4,7 @@
 //! script      a .rpl file, read to the last word     macros   its little language for times
 //! record      records between text and wire form     compare  whether a message is as expected
 //! config      the file's header in our settings      legacy   signatures of old, still checked
+//! local       local-zone and local-data, as lists
 //! subject     the resolver that is tested            stage    the scripted network around it
 //! player      a scenario from its first step to its last
 //! report      folders of scenarios, and a table
@@ -12,6 +13,7 @@
 pub(crate) mod compare;
 pub(crate) mod config;
 pub(crate) mod legacy;
+pub(crate) mod local;
 pub(crate) mod macros;
 pub(crate) mod player;
 pub(crate) mod record;

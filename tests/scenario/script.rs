@@ -727,6 +727,8 @@ fn parse_reply(line: &str, message: &mut Message) -> Result<(), String> {
             message.flags = message.flags & !0x7800 | opcode << 11;
         } else if word == "DO" {
             message.dnssec_ok = true;
+        } else if word == "CO" {
+            // Compact answers (RFC 9824) are as good as others to this resolver, which does not ask for them.
         } else {
             return Err(format!("{word:?} is no word of REPLY"));
         }
