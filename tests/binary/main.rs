@@ -1,5 +1,6 @@
 //! The built binary, driven from outside: [`contract`] holds it to what is
-//! published, [`peers`] has other people's programs talk to it, [`downstream`]
+//! published, [`peers`] has other people's programs talk to it, [`policy_peers`]
+//! compares with those that enforce policy zones as well, [`downstream`]
 //! validates behind it, [`forwarding`] asks through other resolvers, [`web`] is
 //! where lists come from, [`deploy`] what is shipped beside it, [`misuse`] what
 //! people do by mistake, and [`readme`] does what the front page shows. The
@@ -12,6 +13,7 @@ mod forwarding;
 mod internet;
 mod misuse;
 mod peers;
+mod policy_peers;
 mod readme;
 mod server;
 mod tls;
