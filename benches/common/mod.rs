@@ -111,6 +111,7 @@ pub fn address(question: &Question) -> Resolution {
         ttl: 86_400,
         errors: Vec::new(),
         particular: false,
+        stripped: false,
     }
 }
 

@@ -51,6 +51,8 @@ struct Traits {
     has_dnssec: bool,
     /// It holds for its own DO and CD bits alone.
     particular: bool,
+    /// There were some, which are left out.
+    stripped: bool,
 }
 
 /// Which TTLs an answer is sent out with.
@@ -133,6 +135,7 @@ impl Entry {
                 leads_on,
                 has_dnssec,
                 particular: resolution.particular,
+                stripped: resolution.stripped,
             },
             security: resolution.security,
             failures,
@@ -215,7 +218,7 @@ impl Entry {
         let checking = same_checking || key.checking_disabled && validated;
         let dnssec = match (self.facts().traits.dnssec_ok, key.dnssec_ok) {
             (true, false) => !self.facts().traits.has_dnssec,
-            (false, true) => self.facts().security != Security::Secure && validated,
+            (false, true) => self.facts().security != Security::Secure && validated && !self.facts().traits.stripped,
             _ => true,
         };
         self.is_answer() && checking && dnssec && !self.facts().traits.particular

@@ -469,6 +469,7 @@ mod tests {
             ((true, false), true, Bogus, (true, true), false, false),
             ((false, true), false, Indeterminate, (false, false), false, false),
             ((false, false), false, Insecure, (true, true), true, true),
+            ((false, false), true, Insecure, (true, false), false, false),
         ] {
             let cache = Cache::new(Settings::default());
             let question = with(kept.0, kept.1);

@@ -70,6 +70,7 @@ pub(crate) fn resolution(question: &Question, rcode: Rcode, answer: &[RrSet]) ->
         ttl: answer.iter().map(|set| set.ttl).min().unwrap_or(300),
         errors: Vec::new(),
         particular: false,
+        stripped: !question.dnssec_ok && answer.iter().any(|set| !set.signatures.is_empty()),
     }
 }
 

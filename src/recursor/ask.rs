@@ -144,6 +144,10 @@ impl Engine {
         qtype: RecordType,
         effort: Effort,
     ) -> Shared {
+        if work.is_choosy(&delegation.zone) {
+            // Nobody else should go without an answer because this question leaves servers out.
+            return self.ask_servers(work, path, delegation, name, qtype, effort).await;
+        }
         let wanted = (Arc::as_ptr(delegation) as usize, name.to_owned(), qtype);
         let patience = if path.is_nested() { NESTED_PATIENCE } else { work.left() };
         self.flights.share(&wanted, patience, self.ask_servers(work, path, delegation, name, qtype, effort)).await

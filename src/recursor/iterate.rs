@@ -21,7 +21,8 @@ use crate::query::{Rcode, RecordType};
 
 use super::ask::{Answered, Effort};
 use super::delegation::{Delegation, Manner, Missing, standard};
-use super::message::{Message, RrSet};
+use super::dnssec::rdata::is_expanded;
+use super::message::{self, Message, RrSet};
 use super::network::Protocol;
 use super::scrub::{self, Outcome, Reply};
 use super::settings::Minimisation;
@@ -333,6 +334,10 @@ impl Engine {
         let Outcome::Referral(cut) = &answered.reply.outcome else { return None };
         self.enter(&parent, cut, &answered.reply);
         let Known { answer, authority, rcode, .. } = self.ds_from_referral(&answered);
+        if *cut.name == *name {
+            // The alias is not that of the name, at which a zone begins.
+            self.store.remove(name, RecordType::CNAME);
+        }
         (*cut.name == *name).then(|| Message { rcode, answer, authority, ..Message::default() })
     }
 
@@ -380,13 +385,16 @@ impl Engine {
             }
             put(last, qtype, entry(None, rcode, authority.clone().into(), ttl));
         }
-        // A wildcard's expansion needs the proof that nothing closer exists (RFC 4035, section 3.1.3.3).
-        let proofs: Arc<[RrSet]> = if negative.is_none() { authority.clone().into() } else { Arc::new([]) };
+        // A wildcard's expansion needs the proof that nothing closer exists (RFC 4035, section 3.1.3.3), also when it is
+        // an alias that leads to nothing.
+        let proofs: Arc<[RrSet]> = authority.iter().filter(|set| message::is_proof(set.rtype)).cloned().collect();
+        let none: Arc<[RrSet]> = Arc::new([]);
         let renamed = answer.iter().any(|set| set.rtype == RecordType::DNAME);
         if qtype != RecordType::ANY && qtype != RecordType::RRSIG {
             for set in answer.iter().filter(|set| set.rtype != RecordType::CNAME || !renamed) {
                 // A DNAME stands for many names: until the next second ends it serves again though its TTL is 0.
                 let ttl = if set.rtype == RecordType::DNAME { set.ttl.max(2) } else { set.ttl };
+                let proofs = if negative.is_none() || is_expanded(set) { &proofs } else { &none };
                 let entry = entry(Some(set.clone()), Rcode::NOERROR, proofs.clone(), ttl);
                 put(&set.name, set.rtype, entry);
             }

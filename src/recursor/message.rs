@@ -361,13 +361,17 @@ pub fn write_answer<'a>(
     for set in answer {
         counts[1] += writer.set(set, dnssec);
     }
-    let proof = |set: &RrSet| matches!(set.rtype, RecordType::NSEC | RecordType::NSEC3 | RecordType::DS);
-    for set in authority.filter(|set| dnssec || !proof(set)) {
+    for set in authority.filter(|set| dnssec || !is_proof(set.rtype)) {
         counts[2] += writer.set(set, dnssec);
     }
     let flags = Header::QR | Header::RA | (rcode.0 & 0x000f);
     writer.octets[..HEADER_LEN].copy_from_slice(&Header { id: 0, flags, counts }.to_bytes());
     writer.octets
+}
+
+/// Whether records of this type stand in an authority section only to prove something.
+pub fn is_proof(rtype: RecordType) -> bool {
+    matches!(rtype, RecordType::NSEC | RecordType::NSEC3 | RecordType::DS)
 }
 
 /// Writes names with compression (RFC 1035, section 4.1.4).

@@ -128,6 +128,8 @@ pub struct Resolution {
     pub errors: Vec<ExtendedError>,
     /// Whether it holds for the DO and CD bits of its question alone (RFC 6147, section 3).
     pub particular: bool,
+    /// Whether records of DNSSEC were left out of the message, for want of DO in the question.
+    pub stripped: bool,
 }
 
 impl Resolution {
@@ -136,7 +138,7 @@ impl Resolution {
         let none = || [].into_iter();
         let message =
             message::write_answer((&question.name, question.qtype), rcode, none(), none(), question.dnssec_ok);
-        Self { rcode, message, security: Security::Indeterminate, ttl, errors, particular: false }
+        Self { rcode, message, security: Security::Indeterminate, ttl, errors, particular: false, stripped: false }
     }
 }
 
@@ -607,7 +609,10 @@ impl Engine {
             authority,
             question.dnssec_ok,
         );
-        Resolution { rcode: message.rcode, message: octets, security, ttl, errors, particular: false }
+        let is_proof = |set: &RrSet| message::is_proof(set.rtype) || !set.signatures.is_empty();
+        let stripped = !question.dnssec_ok && message.sets().any(is_proof);
+        let ttl = ttl.unwrap_or(FAILURE_TTL);
+        Resolution { rcode: message.rcode, message: octets, security, ttl, errors, particular: false, stripped }
     }
 
     /// Whether the operator has said where questions for `name` go; then no special name is ours to answer.

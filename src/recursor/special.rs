@@ -115,7 +115,15 @@ fn local(question: &Question, zone: &Name, data: Option<Rdata>, exists: bool) ->
         authority.iter(),
         question.dnssec_ok,
     );
-    Resolution { rcode, message, security: Security::Indeterminate, ttl: TTL, errors: Vec::new(), particular: false }
+    Resolution {
+        rcode,
+        message,
+        security: Security::Indeterminate,
+        ttl: TTL,
+        errors: Vec::new(),
+        particular: false,
+        stripped: false,
+    }
 }
 
 /// `localhost. nobody.invalid. 1 3600 1200 604800 10800` (RFC 6303, section 3).

@@ -132,6 +132,11 @@ impl Work {
         self.avoid.lock().iter().any(|(avoided, address)| **avoided == *zone && *address == server)
     }
 
+    /// Whether some servers of `zone` are not to be asked.
+    pub fn is_choosy(&self, zone: &Name) -> bool {
+        self.avoid.lock().iter().any(|(avoided, _)| **avoided == *zone)
+    }
+
     /// Notes a step, when somebody wants to know.
     pub fn note(&self, step: impl FnOnce() -> Step) {
         if let Some(steps) = &self.steps {
