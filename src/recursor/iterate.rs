@@ -71,7 +71,13 @@ impl Engine {
             self.forget(work, name, qtype);
         }
         for followed in 0..=self.settings.limits.aliases {
-            let known = if followed == 0 && source != Source::Any { None } else { self.recall(&at, qtype, path) };
+            let mut known = None;
+            if followed > 0 || source == Source::Any {
+                known = self.recall(&at, qtype, path);
+            }
+            if known.is_none() && followed > 0 && source == Source::Any {
+                known = self.conclude(&at, qtype);
+            }
             let next = match known {
                 Some(known) => known,
                 None => self.hop(work, path, &at, qtype, told).await?,
@@ -135,6 +141,15 @@ impl Engine {
             }
         }
         None
+    }
+
+    /// What proven denials of other names say about where an alias leads (RFC 8198).
+    fn conclude(&self, name: &Name, qtype: RecordType) -> Option<Known> {
+        if !self.settings.aggressive_denial || self.validator.is_none() {
+            return None;
+        }
+        let Message { rcode, authority, .. } = self.denials.answer(name, qtype, self.clock.now())?;
+        Some(Known { answer: Vec::new(), authority, rcode, alias: None })
     }
 
     /// Drops what the store has about a question, and puts the server that sent it last.
