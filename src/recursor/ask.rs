@@ -542,6 +542,9 @@ impl<'a> Asking<'a> {
             return None;
         }
         self.heard = true;
+        if message.misshapen {
+            self.work.note_misshapen();
+        }
         let rcode = message.rcode;
         // Who does not understand a query may send it back as it is.
         let echoed = matches!(rcode, Rcode::FORMERR | Rcode::NOTIMP | Rcode::BADVERS);

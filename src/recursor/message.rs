@@ -69,6 +69,8 @@ pub struct Message {
     pub additional: Vec<RrSet>,
     /// The server has sent an OPT record.
     pub edns: bool,
+    /// There were records whose data does not follow the layout of their type; they are left out.
+    pub misshapen: bool,
 }
 
 /// More sets than this in a section are not a message that a name server means seriously.
@@ -125,7 +127,10 @@ impl Message {
     /// Puts a record into its set.
     fn file(&mut self, octets: &[u8], record: &RecordView) -> Result<(), Malformed> {
         let (name, _) = wire::read_name(octets, record.owner)?;
-        let Some(data) = expand(octets, record) else { return Ok(()) };
+        let Some(data) = expand(octets, record) else {
+            self.misshapen = true;
+            return Ok(());
+        };
         let sets = match record.section {
             Section::Answer => &mut self.answer,
             Section::Authority => &mut self.authority,

@@ -475,10 +475,11 @@ impl Engine {
             }
         };
         let found = timeout(self.settings.patience, found).await.unwrap_or(Err(Failure::Late));
-        let resolution = match found {
+        let mut resolution = match found {
             Ok((message, validation)) => self.write(question, message, validation),
             Err(failure) => Resolution::empty(question, Rcode::SERVFAIL, FAILURE_TTL, vec![failure.extended_error()]),
         };
+        resolution.errors.extend(work.remarks());
         Resolution { particular: dns64.is_some(), ..resolution }
     }
 
@@ -611,7 +612,6 @@ impl Engine {
         );
         let is_proof = |set: &RrSet| message::is_proof(set.rtype) || !set.signatures.is_empty();
         let stripped = !question.dnssec_ok && message.sets().any(is_proof);
-        let ttl = ttl.unwrap_or(FAILURE_TTL);
         Resolution { rcode: message.rcode, message: octets, security, ttl, errors, particular: false, stripped }
     }
 

@@ -1,7 +1,7 @@
 //! The work that one question causes, and its limits.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -87,6 +87,8 @@ pub struct Work {
     steps: Option<Mutex<Vec<Step>>>,
     /// The question came with CD: whoever validates for us is told so.
     pub checking_disabled: bool,
+    /// A server has sent records that no one can read.
+    misshapen: AtomicBool,
 }
 
 impl Work {
@@ -99,6 +101,7 @@ impl Work {
             avoid: Mutex::default(),
             steps: traced.then(Mutex::default),
             checking_disabled: false,
+            misshapen: AtomicBool::new(false),
         }
     }
 
@@ -135,6 +138,17 @@ impl Work {
     /// Whether some servers of `zone` are not to be asked.
     pub fn is_choosy(&self, zone: &Name) -> bool {
         self.avoid.lock().iter().any(|(avoided, _)| **avoided == *zone)
+    }
+
+    /// A server has sent records that no one can read, which were left out.
+    pub fn note_misshapen(&self) {
+        self.misshapen.store(true, Relaxed);
+    }
+
+    /// What was noted about the way of the answer, beside its steps.
+    pub fn remarks(&self) -> Option<ExtendedError> {
+        let text = "a server has sent records whose length does not fit their type";
+        self.misshapen.load(Relaxed).then(|| ExtendedError::new(ExtendedError::OTHER, text))
     }
 
     /// Notes a step, when somebody wants to know.

@@ -135,6 +135,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("goodandinvalid", "one good signature is enough, in whatever place it stands (RFC 4035, section 5.3.1)"),
     ("goodandexpired", "as above: others give up after some that have expired"),
     ("brokenkeydata", "a key that makes no sense takes nothing from the others (RFC 4035, section 5.3.1)"),
+    ("collision", "keys of one tag are all tried, within a limit (RFC 4034, appendix B; RFC 4035, section 5.3.1)"),
     ("unknownflags", "records with unknown flags prove nothing (RFC 5155, section 8.2)"),
     ("nsecleafascut", "the parent's record at a cut denies nothing of the child's (RFC 6840, section 4.1)"),
     ("soaunsigned3", "an unsigned SOA record is bogus also beside an insecure alias (RFC 4035, section 5.4)"),
