@@ -214,11 +214,12 @@ def arguments_of(parser):
     known = ", ".join(server.slug() for server in SERVERS[1:])
     parser.add_argument("--servers", type=lambda text: text.lower().split(","), default=[""],
                         help=f"those whose names begin so: {known}")
-    parser.add_argument("--kinds", type=names(KINDS), default=["blocked", "cached", "mixed", "miss"], help=listing(KINDS))
+    parser.add_argument("--kinds", type=names(KINDS), default=["blocked", "cached", "mixed", "miss"],
+                        help=listing(KINDS))
     parser.add_argument("--only", type=names(PARTS), dest="parts", default=list(PARTS), help=listing(PARTS))
-    parser.add_argument("--quick", action="store_true", help="small and short: shows that all works, not how fast")
+    parser.add_argument("--quick", action="store_true", help="small and short: does all work?")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
-    parser.add_argument("--keep", metavar="FOLDER", help="work in this new folder, and leave lists, configurations and logs")
+    parser.add_argument("--keep", metavar="FOLDER", help="work in this new folder and leave it behind")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.names, arguments.queries, arguments.repeats = 2000, 5000, 1
