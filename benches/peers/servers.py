@@ -296,6 +296,8 @@ zone "rpz.bench" {{ type primary; file "rpz.zone"; masterfile-format text; notif
 
 
 class Hickory(Server):
+    """From `cargo install hickory-dns --no-default-features --features recursor,blocklist,resolver`."""
+
     name = "hickory-dns, blocklist"
     program = "hickory-dns"
     blocks_with = "NOERROR"
