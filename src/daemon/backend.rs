@@ -34,8 +34,8 @@ use crate::recursor::transport::Sockets;
 /// The longest that an override may last: what is to stay belongs into a list.
 const MAX_OVERRIDE_SECONDS: u64 = 366 * 86_400;
 
-/// How far making a generation stands back behind answering: when both want all of a processor, it gets a tenth.
-const NICENESS: i32 = 10;
+/// How far making a generation stands back behind answering: when both want all of a processor, it gets a quarter.
+const NICENESS: i32 = 5;
 
 /// More than a query takes on the thread that has received it.
 const ONE_QUERY: Duration = Duration::from_millis(50);
