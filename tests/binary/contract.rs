@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
@@ -273,6 +274,36 @@ fn a_reload_leaves_no_memory_behind() {
     }
     let after = server.anonymous_kilobytes();
     assert!(after < before + 4096, "{before} kB before, {after} kB after");
+}
+
+#[test]
+fn a_reload_loses_no_query_and_lets_none_through() {
+    let home =
+        Home::new("[[list]]\nname = \"big\"\nsource = \"big.txt\"\nformat = \"domains\"\nmatch = \"subdomains\"\n");
+    let text: String = (0..50_000).map(|number| format!("host{number}.example\n")).collect();
+    home.write("big.txt", &text);
+    let server = home.serve();
+    let blocked = |name: &str| data(&server.ask(name, RecordType::A), RecordType::A) == ["0.0.0.0"];
+
+    let reloaded = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut asked = 0;
+            while !reloaded.load(Relaxed) {
+                let name = format!("www.host{}.example", asked * 7919 % 50_000);
+                assert!(blocked(&name), "{name} after {asked} others");
+                asked += 1;
+            }
+            asked
+        });
+        for number in 0..3 {
+            home.write("big.txt", &format!("{text}more{number}.example\n"));
+            assert!(home.run(&["reload", "--control", &server.control.to_string()]).status.success());
+            assert!(blocked(&format!("more{number}.example")));
+        }
+        reloaded.store(true, Relaxed);
+        assert!(asking.join().unwrap() > 0);
+    });
 }
 
 #[test]
