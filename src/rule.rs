@@ -93,6 +93,20 @@ impl Action {
     pub const LABELS: [&str; 9] =
         ["sinkhole", "nxdomain", "nodata", "refused", "drop", "truncate", "cname", "records", "allow"];
 
+    /// The action of this label, of those that need no more said than that.
+    pub fn from_label(label: &str) -> Option<Self> {
+        Some(match label {
+            "sinkhole" => Self::Sinkhole,
+            "nxdomain" => Self::NxDomain,
+            "nodata" => Self::NoData,
+            "refused" => Self::Refused,
+            "drop" => Self::Drop,
+            "truncate" => Self::Truncate,
+            "allow" => Self::Allow,
+            _ => return None,
+        })
+    }
+
     /// The place of this action in [`Action::LABELS`].
     pub fn index(&self) -> usize {
         match self {
@@ -284,6 +298,29 @@ pub struct Dossier {
     /// Columns and keys of the list that have no meaning here, kept as they are.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub extra: BTreeMap<String, String>,
+}
+
+impl Dossier {
+    /// Its texts by the key that each has in a list, in the order of the snapshot file.
+    pub fn texts(&self) -> [(&'static str, &Option<String>); 10] {
+        [
+            ("order_id", &self.order_id),
+            ("authority", &self.authority),
+            ("legal_basis", &self.legal_basis),
+            ("category", &self.category),
+            ("jurisdiction", &self.jurisdiction),
+            ("reason", &self.reason),
+            ("contact", &self.contact),
+            ("lang", &self.lang),
+            ("source_ref", &self.source_ref),
+            ("ede_text", &self.ede_text),
+        ]
+    }
+
+    /// Its times by their keys, in the same order.
+    pub fn times(&self) -> [(&'static str, Option<u64>); 3] {
+        [("issued_at", self.issued_at), ("effective_at", self.effective_at), ("expires_at", self.expires_at)]
+    }
 }
 
 impl Dossier {

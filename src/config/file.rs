@@ -679,16 +679,8 @@ impl<'de> Deserialize<'de> for ActionValue {
             }
 
             fn visit_str<E: de::Error>(self, word: &str) -> Result<ActionValue, E> {
-                Ok(ActionValue(match word {
-                    "sinkhole" => Action::Sinkhole,
-                    "nxdomain" => Action::NxDomain,
-                    "nodata" => Action::NoData,
-                    "refused" => Action::Refused,
-                    "drop" => Action::Drop,
-                    "truncate" => Action::Truncate,
-                    "allow" => Action::Allow,
-                    other => return Err(E::invalid_value(de::Unexpected::Str(other), &self)),
-                }))
+                let action = Action::from_label(word);
+                action.map(ActionValue).ok_or_else(|| E::invalid_value(de::Unexpected::Str(word), &self))
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<ActionValue, A::Error> {

@@ -14,7 +14,7 @@ use super::syntax::{Entry, ListError, Op, Reading, rdata_to_text};
 use super::{Format, ListSettings, MatchScope, Report};
 use crate::name::Name;
 use crate::query::RecordType;
-use crate::rule::{Action, Dossier, LocalRecord, Owner, Rule, Scope, TypeFilter};
+use crate::rule::{Action, LocalRecord, Owner, Rule, Scope, TypeFilter};
 
 /// How a conversion went.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -494,31 +494,7 @@ impl Target {
             put("except", joined(&rule.except, "", "|"));
         }
         let Some(dossier) = &rule.dossier else { return Ok(()) };
-        let Dossier {
-            order_id,
-            authority,
-            legal_basis,
-            category,
-            jurisdiction,
-            reason,
-            contact,
-            lang,
-            source_ref,
-            ede_text,
-            ..
-        } = &**dossier;
-        for (key, value) in [
-            ("order_id", order_id),
-            ("authority", authority),
-            ("legal_basis", legal_basis),
-            ("category", category),
-            ("jurisdiction", jurisdiction),
-            ("reason", reason),
-            ("contact", contact),
-            ("lang", lang),
-            ("source_ref", source_ref),
-            ("ede_text", ede_text),
-        ] {
+        for (key, value) in dossier.texts() {
             if let Some(value) = value {
                 put(key, value.clone());
             }
@@ -526,11 +502,7 @@ impl Target {
         if let Some(ede) = dossier.ede {
             put("ede", format!("{ede:?}").to_ascii_lowercase());
         }
-        for (key, seconds) in [
-            ("issued_at", dossier.issued_at),
-            ("effective_at", dossier.effective_at),
-            ("expires_at", dossier.expires_at),
-        ] {
+        for (key, seconds) in dossier.times() {
             if let Some(seconds) = seconds {
                 let moment = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
                 put(key, humantime::format_rfc3339_seconds(moment).to_string());

@@ -214,54 +214,37 @@ fn decode_scope(scope: u8) -> Option<Scope> {
     [Scope::Exact, Scope::Below, Scope::Subdomains].get(usize::from(scope)).copied()
 }
 
-/// Bits of a dossier's first two octets; those of the texts are numbered as [`DossierText`].
+/// Bits of a dossier's first two octets; those of the texts are numbered as [`DossierText`], in the order of
+/// [`Dossier::texts`].
 const FIRST_TIME_BIT: usize = 10;
 const EXTRA_BIT: usize = 13;
 const EDE_BIT: usize = 14;
 
 /// A dossier; `text` files a text and says where.
 pub(super) fn encode_dossier(dossier: &Dossier, mut text: impl FnMut(&str) -> u32) -> Vec<u8> {
-    let Dossier {
-        order_id,
-        authority,
-        legal_basis,
-        category,
-        jurisdiction,
-        reason,
-        contact,
-        lang,
-        source_ref,
-        ede,
-        ede_text,
-        issued_at,
-        effective_at,
-        expires_at,
-        extra,
-    } = dossier;
-    let texts = [order_id, authority, legal_basis, category, jurisdiction, reason, contact, lang, source_ref, ede_text];
-    let times = [issued_at, effective_at, expires_at];
-
     let mut there = 0u16;
     let mut fields = Vec::new();
-    for (bit, field) in texts.into_iter().enumerate() {
+    for (bit, (_, field)) in dossier.texts().into_iter().enumerate() {
         if let Some(field) = field {
             there |= 1 << bit;
             fields.extend(text(field).to_le_bytes());
         }
     }
-    for (bit, field) in times.into_iter().enumerate() {
+    for (bit, (_, field)) in dossier.times().into_iter().enumerate() {
         if let Some(time) = field {
             there |= 1 << (FIRST_TIME_BIT + bit);
             fields.extend(time.to_le_bytes());
         }
     }
-    if !extra.is_empty() {
+    if !dossier.extra.is_empty() {
         there |= 1 << EXTRA_BIT;
-        fields.extend(text(&serde_json::to_string(extra).expect("a map of texts has a JSON form")).to_le_bytes());
+        fields.extend(
+            text(&serde_json::to_string(&dossier.extra).expect("a map of texts has a JSON form")).to_le_bytes(),
+        );
     }
-    if let Some(reason) = ede {
+    if let Some(reason) = dossier.ede {
         there |= 1 << EDE_BIT;
-        fields.push(encode_reason(*reason));
+        fields.push(encode_reason(reason));
     }
     [&there.to_le_bytes()[..], &fields].concat()
 }

@@ -2,25 +2,15 @@
 
 use super::{Context, Parser};
 use crate::list::Reason;
-use crate::list::text::{is_comment, without_comment, words};
 use crate::rule::Rule;
 
 pub(super) struct Domains;
 
 impl Parser for Domains {
     fn line(&mut self, line: &[u8], context: &mut Context<'_>) {
-        let line = line.trim_ascii();
-        if line.is_empty() || is_comment(line) {
-            return;
-        }
-        let line = without_comment(line);
-        let mut words = words(line);
-        let Some(word) = words.next() else { return };
-        if words.next().is_some() {
-            context.refuse(line, Reason::Malformed, || {
-                "one name a line; a line with an address first is format hosts".into()
-            });
-        } else if word.contains(&b'*') {
+        let hint = "one name a line; a line with an address first is format hosts";
+        let Some(word) = context.only_word(line, hint) else { return };
+        if word.contains(&b'*') {
             context
                 .refuse(line, Reason::Pattern, || "a wildcard in a list of names; read it as format wildcard".into());
         } else if let Some(owner) = context.owner(word) {

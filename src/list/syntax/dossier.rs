@@ -159,16 +159,7 @@ fn action(value: &str) -> Option<Action> {
         let target = target.strip_prefix([' ', ':', '='])?.trim();
         return Some(Action::Cname(target.parse().ok()?));
     }
-    Some(match value {
-        "sinkhole" => Action::Sinkhole,
-        "nxdomain" => Action::NxDomain,
-        "nodata" => Action::NoData,
-        "refused" => Action::Refused,
-        "drop" => Action::Drop,
-        "truncate" => Action::Truncate,
-        "allow" => Action::Allow,
-        _ => return None,
-    })
+    Action::from_label(value)
 }
 
 /// `2026-12-31` or `2026-12-31T10:00:00+05:00` (RFC 3339) in seconds since 1970.

@@ -21,7 +21,7 @@ mod zone;
 
 use std::io::Read;
 
-use super::text::{Line, Lines, TextError};
+use super::text::{self, Line, Lines, TextError};
 use super::{BareAddress, Format, Header, ListSettings, MatchScope, Note, Reason, Report};
 use crate::name::DomainName;
 use crate::query::RecordType;
@@ -293,6 +293,22 @@ impl<'c> Context<'c> {
             MatchScope::Exact => Scope::Exact,
             MatchScope::Subdomains => Scope::Subdomains,
         }
+    }
+
+    /// The word of a line that has one, a comment aside; refuses a line that has more.
+    fn only_word<'l>(&mut self, line: &'l [u8], hint: &str) -> Option<&'l [u8]> {
+        let line = line.trim_ascii();
+        if line.is_empty() || text::is_comment(line) {
+            return None;
+        }
+        let line = text::without_comment(line);
+        let mut words = text::words(line);
+        let word = words.next()?;
+        if words.next().is_some() {
+            self.refuse(line, Reason::Malformed, || hint.into());
+            return None;
+        }
+        Some(word)
     }
 
     /// What `*.name` covers in this list.

@@ -2,23 +2,13 @@
 
 use super::{Context, Parser};
 use crate::list::Reason;
-use crate::list::text::{is_comment, without_comment, words};
 use crate::rule::{Rule, Scope};
 
 pub(super) struct Wildcard;
 
 impl Parser for Wildcard {
     fn line(&mut self, line: &[u8], context: &mut Context<'_>) {
-        let line = line.trim_ascii();
-        if line.is_empty() || is_comment(line) {
-            return;
-        }
-        let line = without_comment(line);
-        let mut words = words(line);
-        let Some(word) = words.next() else { return };
-        if words.next().is_some() {
-            return context.refuse(line, Reason::Malformed, || "one name a line".into());
-        }
+        let Some(word) = context.only_word(line, "one name a line") else { return };
         let (scope, name) = match word {
             [b'*', b'.', name @ ..] => (context.starred(true), name),
             [b'.', name @ ..] => (Scope::Subdomains, name),
