@@ -1,9 +1,11 @@
 //! The graph in parts: an FST for each few thousand keys, and a directory to find the right one.
 //!
 //! Where a part ends is decided by the hashes of keys. So when one name of ten million changes, all parts but one are
-//! as they were, and the next generation takes them over from the last instead of building them again; and what is
-//! built again stays a function of the keys alone. Parts are built side by side, as many as there are processors, and
-//! are smaller together than one graph, since addresses in them are short.
+//! as they were, and the next generation takes them over from the last instead of building them again, as far as their
+//! rule sets keep their numbers. What is built stays a function of the keys alone, and one generation is one file: a
+//! second one with the differences would have to be looked into for each query, and be told apart from the first by
+//! whoever compares or rolls back. Parts are built side by side, as many as there are processors, and are smaller
+//! together than one graph, since addresses in them are short.
 //!
 //! A part begins with the keys of earlier parts that its first own key begins with, so that the part in which a name
 //! would stand has everything that a walk to that name must find: an ancestor of the name that sorts before the first
@@ -28,6 +30,8 @@ use super::lookup::{self, Graph};
 
 /// One in 2¹³ keys begins a part.
 const KEYS_BITS: u32 = 13;
+/// A part has so many keys at least: each costs memory and a thread, and hashes may be chosen by who writes a list.
+const LEAST_KEYS: usize = 1 << 10;
 /// A part ends here at the latest, so that none grows beyond memory.
 const MOST_KEYS: usize = 1 << 16;
 /// Octets of the keys of a part at which it ends at the latest.
@@ -208,8 +212,10 @@ pub(super) struct PartsWriter {
     /// Parts on their way out, in order.
     queue: VecDeque<Queued>,
     most_queued: usize,
-    /// One key in two to the power of this begins a part.
+    /// One key in two to the power of this begins a part,
     bits: u32,
+    /// if the part before has so many keys.
+    least_keys: usize,
     /// Octets of the parts that are out.
     len: u64,
     records: Vec<Record>,
@@ -294,6 +300,7 @@ impl PartsWriter {
             queue: VecDeque::new(),
             most_queued: thread::available_parallelism().map_or(1, usize::from),
             bits: KEYS_BITS,
+            least_keys: LEAST_KEYS,
             len: 0,
             records: Vec::new(),
             first_keys: Vec::new(),
@@ -314,8 +321,9 @@ impl PartsWriter {
     ) -> io::Result<()> {
         let shared = self.last.iter().zip(key).take_while(|(a, b)| a == b).count();
         while self.above.pop_if(|(len, _)| *len > shared).is_some() {}
-        let is_full = self.part.entries.len() >= MOST_KEYS || self.part.keys.len() >= MOST_OCTETS;
-        if is_full || hash.is_one_in(self.bits) {
+        let keys = self.part.entries.len();
+        let is_full = keys >= MOST_KEYS || self.part.keys.len() >= MOST_OCTETS;
+        if is_full || keys >= self.least_keys && hash.is_one_in(self.bits) {
             self.close(output)?;
         }
         if self.part.entries.is_empty() {
@@ -414,7 +422,10 @@ mod tests {
     }
 
     fn built(keys: &BTreeMap<Vec<u8>, u64>, bits: u32) -> Sections {
-        let mut writer = PartsWriter { bits, ..PartsWriter::new(None) };
+        built_with(keys, PartsWriter { bits, least_keys: 1, ..PartsWriter::new(None) })
+    }
+
+    fn built_with(keys: &BTreeMap<Vec<u8>, u64>, mut writer: PartsWriter) -> Sections {
         let mut graph = Vec::new();
         for (key, value) in keys {
             writer.insert(stem(key), SuffixHash::of_key(key), *value, &mut graph).unwrap();
@@ -504,11 +515,13 @@ mod tests {
     }
 
     #[test]
-    fn a_part_ends_although_no_hash_says_so() {
+    fn whatever_the_hashes_are_parts_have_a_size_between() {
         let keys: BTreeMap<Vec<u8>, u64> =
             (0..2 * MOST_KEYS as u64 + 10).map(|number| (format!("{number:06}\0").into_bytes(), 0)).collect();
-        let sections = built(&keys, 64);
-        assert_eq!(sections.parts().records().len(), 3);
-        assert_eq!(all(sections.parts()), keys);
+        for (bits, parts) in [(64, 3), (0, 2 * MOST_KEYS / LEAST_KEYS + 1)] {
+            let sections = built_with(&keys, PartsWriter { bits, ..PartsWriter::new(None) });
+            assert_eq!(sections.parts().records().len(), parts);
+            assert_eq!(all(sections.parts()), keys);
+        }
     }
 }
