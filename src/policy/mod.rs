@@ -36,7 +36,7 @@ use crate::query::{NameServers, RecordType};
 use crate::rule::{BlockReason, Dossier, ListId, Scope};
 use crate::snapshot::{DossierRef, DossierText, ListEntry, RuleRef, RuleSet, Snapshot};
 use names::NameMap;
-use precedence::{Filed, Ranking, Strength};
+use precedence::{ABOUT_ANSWERS, Filed, Ranking, Strength, has_any};
 use template::{MAX_TEXT, Place, Text};
 
 pub use crate::rule::Trigger;
@@ -69,6 +69,8 @@ impl Default for Settings {
 pub struct Policy {
     snapshot: Option<Arc<Snapshot>>,
     ranking: Arc<Ranking>,
+    judges_answers: bool,
+    judges_name_servers: bool,
     /// What each list says about entries without a dossier: written once, since most have none.
     texts: Arc<[Vec<u8>]>,
     settings: Arc<Settings>,
@@ -240,6 +242,8 @@ impl Policy {
         Self {
             texts: lists.iter().map(text).collect(),
             ranking: Arc::new(Ranking::new(lists)),
+            judges_answers: lists.iter().any(|list| has_any(list, &ABOUT_ANSWERS)),
+            judges_name_servers: lists.iter().any(|list| has_any(list, &[Trigger::NsDname, Trigger::NsIp])),
             protected: Arc::new(settings.protected.iter().map(|name| (name.clone(), ())).collect()),
             settings: Arc::new(settings),
             overrides: Arc::new(overrides),
@@ -301,16 +305,16 @@ impl Policy {
         Judgement { verdict, shadow: court.shadow(), protected, awaits_answer }
     }
 
-    /// Whether a list has rules about addresses in answers, or about name servers.
+    /// Whether a list, a shadow list too, has rules about addresses in answers, or about name servers.
     #[inline]
     pub fn judges_answers(&self) -> bool {
-        self.ranking.judges_answers
+        self.judges_answers
     }
 
     /// Whether a list has rules about the names or addresses of name servers.
     #[inline]
     pub fn judges_name_servers(&self) -> bool {
-        self.ranking.judges_name_servers
+        self.judges_name_servers
     }
 
     /// Whether nothing may block `name`.

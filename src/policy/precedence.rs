@@ -19,10 +19,14 @@ pub(super) struct Ranking {
     lists: Vec<Standing>,
     /// The first tier in which a list has rules about answers; none when no list has any.
     first_about_answers: Option<u16>,
-    /// Whether a list has rules about answers, a shadow list too.
-    pub(super) judges_answers: bool,
-    /// Whether one of them is about name servers.
-    pub(super) judges_name_servers: bool,
+}
+
+/// The kinds of rules about answers.
+pub(super) const ABOUT_ANSWERS: [Trigger; 3] = [Trigger::Ip, Trigger::NsDname, Trigger::NsIp];
+
+/// Whether `list` has rules that one of `triggers` brings up.
+pub(super) fn has_any(list: &ListEntry, triggers: &[Trigger]) -> bool {
+    triggers.iter().any(|trigger| list.triggers.contains_key(trigger))
 }
 
 impl Ranking {
@@ -44,18 +48,9 @@ impl Ranking {
             shadow: lists[index].shadow,
         };
         let standings: Vec<Standing> = (0..lists.len()).map(standing).collect();
-        let has = |triggers: &'static [Trigger]| {
-            move |list: &ListEntry| triggers.iter().any(|trigger| list.triggers.contains_key(trigger))
-        };
-        let about_answers = has(&[Trigger::Ip, Trigger::NsDname, Trigger::NsIp]);
-        let decides = |(_, standing): &(&ListEntry, &Standing)| !standing.shadow;
-        let tiers_about_answers = lists.iter().zip(&standings).filter(|(list, _)| about_answers(list)).filter(decides);
-        Self {
-            first_about_answers: tiers_about_answers.map(|(_, standing)| standing.tier).min(),
-            judges_answers: lists.iter().any(about_answers),
-            judges_name_servers: lists.iter().any(has(&[Trigger::NsDname, Trigger::NsIp])),
-            lists: standings,
-        }
+        let about_answers = lists.iter().zip(&standings).filter(|(list, _)| has_any(list, &ABOUT_ANSWERS));
+        let deciding = about_answers.filter(|(_, standing)| !standing.shadow);
+        Self { first_about_answers: deciding.map(|(_, standing)| standing.tier).min(), lists: standings }
     }
 
     /// Whether a rule about the answer may go before one of this `strength` about the question.

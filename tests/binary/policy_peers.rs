@@ -265,7 +265,9 @@ fn bind_and_unbound_say_the_same_by_the_same_policy_zone() {
 
     // Asked twice: what comes from a cache is no other answer, but for Unbound 1.17.
     for is_cached in [false, true] {
-        let [ours, bind, unbound] = [ours.dns, bind, unbound].map(seen);
+        let [ours, bind, unbound] = std::thread::scope(|scope| {
+            [ours.dns, bind, unbound].map(|server| scope.spawn(move || seen(server))).map(|all| all.join().unwrap())
+        });
         let mut apart = Vec::new();
         for (at, (name, rtype, client)) in questions().into_iter().enumerate() {
             let passed_over = is_cached || differs_in_unbound(&name, client);
