@@ -209,3 +209,119 @@ where
 {
     addresses.extend(octets.as_chunks::<LEN>().0.iter().map(|address| IpAddr::from(*address)));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, LazyLock};
+
+    use proptest::prelude::*;
+    use smallvec::smallvec;
+
+    use super::*;
+    use crate::policy::{OverrideSet, Settings};
+    use crate::query::Rcode;
+    use crate::recursor::message::{self, RrSet};
+    use crate::rule::{Action, Owner, Rule, Scope};
+    use crate::snapshot::ListEntry;
+    use crate::snapshot::testing::snapshot;
+
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn name(text: &str) -> DomainName {
+        text.parse().unwrap()
+    }
+
+    /// A zone that denies what a rule is written for, and lets pass what an `allow` one is.
+    fn policy(denied: &[&str], allowed: &[&str]) -> Policy {
+        let rule = |text: &&str, action: Action| {
+            let owner = text.parse().map_or_else(|_| Owner::Name(name(text)), Owner::Answer);
+            (0, Rule { action: Some(action), ..Rule::new(owner, Scope::Exact) })
+        };
+        let rules: Vec<_> = denied.iter().map(|text| rule(text, Action::NxDomain)).collect();
+        let allows = allowed.iter().map(|text| rule(text, Action::Allow));
+        let list = ListEntry { most_specific_wins: true, ..ListEntry::new("zone") };
+        let snapshot = snapshot(&[list], &rules.into_iter().chain(allows).collect::<Vec<_>>());
+        Policy::new(Settings::default(), Some(Arc::new(snapshot)), OverrideSet::default())
+    }
+
+    fn set(owner: &str, rtype: RecordType, rdata: &[u8]) -> RrSet {
+        let rdata = smallvec![rdata.into()];
+        RrSet { name: name(owner), rtype, ttl: 300, rdata, signatures: smallvec![] }
+    }
+
+    fn answer(sets: &[RrSet]) -> Vec<u8> {
+        let asked = (&*name("www.example"), RecordType::A);
+        message::write_answer(asked, Rcode::NOERROR, sets.iter(), [].iter(), false)
+    }
+
+    fn alias(owner: &str, target: &str) -> RrSet {
+        set(owner, RecordType::CNAME, name(target).as_wire())
+    }
+
+    /// `block`, `allow` or `pass`, and behind how many aliases.
+    fn said(policy: &Policy, message: &[u8]) -> (&'static str, usize) {
+        let question = (&*name("www.example"), RecordType::A);
+        let translator = Some(Nat64Prefix::WELL_KNOWN);
+        let findings = judge(policy, (message, &[]), translator, question, CLIENT, Now::default());
+        let word = match findings.judgement.verdict {
+            Verdict::Pass => "pass",
+            Verdict::Allow(_) => "allow",
+            Verdict::Block(_) => "block",
+        };
+        (word, findings.behind)
+    }
+
+    #[test]
+    fn the_first_name_of_a_chain_that_a_rule_is_about_decides() {
+        let chain = answer(&[
+            alias("www.example", "edge.example"),
+            alias("edge.example", "host.example"),
+            set("host.example", RecordType::A, &[192, 0, 2, 1]),
+        ]);
+        for (denied, allowed, verdict) in [
+            (&["host.example"][..], &[][..], ("block", 2)),
+            (&["192.0.2.0/24"], &[], ("block", 2)),
+            (&["192.0.2.0/24"], &["edge.example"], ("allow", 1)),
+            (&["edge.example"], &["192.0.2.0/24"], ("block", 1)),
+            (&["host.example"], &["192.0.2.1/32"], ("block", 2)),
+            (&["other.example", "198.51.100.0/24"], &[], ("pass", 2)),
+        ] {
+            assert_eq!(said(&policy(denied, allowed), &chain), verdict, "{denied:?} but {allowed:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_found_wherever_they_stand() {
+        let policy = policy(&["192.0.2.0/24", "2001:db8::/32"], &[]);
+        let hints = |parameters: &[u8]| set("www.example", RecordType::HTTPS, &[b"\x00\x01\x00", parameters].concat());
+        let made = Nat64Prefix::WELL_KNOWN.embed([192, 0, 2, 1].into()).octets();
+        for (set, verdict) in [
+            (set("www.example", RecordType::A, &[192, 0, 2, 1]), "block"),
+            (set("www.example", RecordType::A, &[192, 0, 3, 1]), "pass"),
+            (set("www.example", RecordType::AAAA, &[0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]), "block"),
+            (set("www.example", RecordType::AAAA, &made), "block"),
+            (hints(b"\x00\x01\x00\x03\x02h2\x00\x04\x00\x08\x0a\x00\x00\x01\xc0\x00\x02\x01"), "block"),
+            (hints(b"\x00\x04\x00\x04\xc0\x00\x03\x01\x00\x05\x00\x04\xc0\x00\x02\x01"), "pass"),
+            (hints(b"\x00\x06\x00\x10\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01"), "block"),
+            (hints(b"\x00\x04\xff\xff\xc0\x00\x02\x01"), "pass"),
+        ] {
+            assert_eq!(said(&policy, &answer(std::slice::from_ref(&set))).0, verdict, "{set:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_can_be_judged(octets in proptest::collection::vec(any::<u8>(), 0..300),
+                                    at in any::<proptest::sample::Index>(), octet: u8) {
+            static POLICY: LazyLock<Policy> = LazyLock::new(|| policy(&["192.0.2.0/24", "host.example"], &[]));
+            said(&POLICY, &octets);
+            let mut damaged = answer(&[
+                alias("www.example", "edge.example"),
+                set("edge.example", RecordType::HTTPS, b"\x00\x01\x04host\x00\x00\x04\x00\x04\xc0\x00\x02\x01"),
+            ]);
+            *at.get_mut(&mut damaged) = octet;
+            said(&POLICY, &damaged);
+            chain(&name("www.example"), &damaged);
+        }
+    }
+}
