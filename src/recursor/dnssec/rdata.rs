@@ -236,17 +236,17 @@ impl<'a> Nsec3<'a> {
     }
 }
 
-/// The zone that says that it signed `set`: the first signer named that can be.
+/// The zone that says that it signed `set`: the deepest signer named that can be, since a zone above has no say.
 ///
 /// Nothing is checked but that the signer is at or above the owner; above it for DS, which a parent signs (RFC 4035,
 /// section 2.4).
 pub fn signer(set: &RrSet) -> Option<DomainName> {
-    set.signatures.iter().filter_map(|rdata| Rrsig::parse(rdata)).map(|rrsig| rrsig.signer).find(|signer| {
-        match set.rtype {
-            RecordType::DS => set.name.is_below(signer),
-            _ => set.name.is_at_or_below(signer),
-        }
-    })
+    let signers = set.signatures.iter().filter_map(|rdata| Rrsig::parse(rdata)).map(|rrsig| rrsig.signer);
+    let able = signers.filter(|signer| match set.rtype {
+        RecordType::DS => set.name.is_below(signer),
+        _ => set.name.is_at_or_below(signer),
+    });
+    able.max_by_key(|signer| signer.label_count())
 }
 
 /// Whether a signature says that the set was made from a wildcard (RFC 4035, section 5.3.4).
