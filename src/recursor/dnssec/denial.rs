@@ -394,7 +394,7 @@ pub fn hash(name: &Name, salt: &[u8], iterations: u16) -> Hash {
 }
 
 /// Base 32 with extended hex alphabet and no padding (RFC 4648, section 7), of exactly one hash, in lower case.
-fn decode_hash(label: &[u8]) -> Option<Hash> {
+pub fn decode_hash(label: &[u8]) -> Option<Hash> {
     let octets: &[u8; 32] = label.try_into().ok()?;
     let mut hash = [0; 20];
     for (five, eight) in hash.chunks_exact_mut(5).zip(octets.chunks_exact(8)) {
