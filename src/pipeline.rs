@@ -242,6 +242,15 @@ impl DropReason {
     pub const LABELS: [&str; 6] = ["malformed", "response", "policy", "denied", "overload", "send"];
 }
 
+/// How many threads use a [`Recorder`] at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writers {
+    /// A worker, and what runs on its thread.
+    One,
+    /// The tasks of a runtime.
+    Many,
+}
+
 /// Takes down what happened. The front has one for each worker.
 pub trait Recorder: Send + Sync + 'static {
     /// A query was done with, `took` after it came.

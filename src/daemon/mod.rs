@@ -170,7 +170,7 @@ async fn run(
     let resolver = Recursor::new(config.resolver.clone(), Arc::clone(&network) as _, clock.clone());
     let upstream = Arc::new(resolver.clone());
     let pipeline = Pipeline::new(config.pipeline.clone(), upstream, policy, clock.clone());
-    let recorder = || metrics.shard() as Arc<dyn Recorder>;
+    let recorder = |writers| metrics.shard(writers) as Arc<dyn Recorder>;
     let front = Front::start(sockets, &config.front, Arc::clone(&pipeline), recorder)?;
 
     let grace = config.server.drain;

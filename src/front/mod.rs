@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::pipeline::{DropReason, Pipeline, Recorder, Step, View};
+use crate::pipeline::{DropReason, Pipeline, Recorder, Step, View, Writers};
 use crate::query::Client;
 
 use admission::{Access, AccessView, Admission};
@@ -237,14 +237,14 @@ impl Front {
         sockets: Sockets,
         settings: &Settings,
         pipeline: Arc<Pipeline>,
-        recorder: impl Fn() -> Arc<dyn Recorder>,
+        recorder: impl Fn(Writers) -> Arc<dyn Recorder>,
     ) -> io::Result<Self> {
         let StreamSettings { max_connections, max_connections_per_client, .. } = settings.stream;
         let admission = Admission::new(&settings.admission, max_connections, max_connections_per_client);
         let service = Arc::new(Service {
             pipeline,
             admission: Arc::new(admission),
-            recorder: recorder(),
+            recorder: recorder(Writers::Many),
             runtime: Handle::current(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -262,7 +262,7 @@ impl Front {
             let worker = Worker {
                 service: front.service.clone(),
                 socket,
-                recorder: recorder(),
+                recorder: recorder(Writers::One),
                 is_wildcard,
                 stop: front.stop_workers.clone(),
             };
@@ -385,7 +385,7 @@ mod tests {
         let sockets = Sockets::bind(&settings).unwrap();
         let addresses = sockets.addresses().to_vec();
         let tally = Arc::new(Tally::default());
-        let front = Front::start(sockets, &settings, pipeline, || tally.clone()).unwrap();
+        let front = Front::start(sockets, &settings, pipeline, |_| tally.clone()).unwrap();
         Served { front, addresses, world, tally, runtime }
     }
 
