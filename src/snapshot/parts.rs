@@ -278,7 +278,8 @@ impl Part {
             numbers.extend_from_slice(&value.to_le_bytes());
         }
         hasher.update(&numbers);
-        std::array::from_fn(|at| hasher.finalize().as_bytes()[at])
+        let hash = hasher.finalize();
+        std::array::from_fn(|at| hash.as_bytes()[at])
     }
 
     fn build(&self) -> io::Result<Vec<u8>> {
@@ -311,7 +312,7 @@ impl PartsWriter {
         }
     }
 
-    /// Takes a key that is above the last one, and its hash; may write finished parts to `output`.
+    /// Takes a key that is above the last one, and its hash; writes parts that are finished to `output`.
     pub(super) fn insert(
         &mut self,
         key: &[u8],
