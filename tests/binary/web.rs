@@ -57,7 +57,7 @@ impl Web {
     /// A configuration with its list, and with `more` keys of that list.
     fn home(&self, more: &str) -> Home {
         let home = Home::new(&format!(
-            "[[list]]\nname = \"far\"\nsource = \"https://{}/list.txt\"\nformat = \"domains\"\ntimeout = \"1s\"\n\
+            "[[list]]\nname = \"far\"\nsource = \"https://{}/list.txt\"\nformat = \"domains\"\ntimeout = \"3s\"\n\
              tls-ca-files = [\"ca.pem\"]\n{more}",
             self.address
         ));
