@@ -25,7 +25,7 @@ use std::thread::{self, JoinHandle};
 
 use super::Snapshot;
 use super::filter::SuffixHash;
-use super::layout::{blob_at, u64_at};
+use super::layout::{blob_at, u32_at, u64_at};
 use super::lookup::{self, Graph};
 
 /// One in 2¹³ keys begins a part.
@@ -81,15 +81,28 @@ impl Record {
 
     #[inline]
     fn read(bytes: &[u8; Self::LEN]) -> Self {
-        let array = |at: usize| std::array::from_fn(|index| bytes[at + index]);
-        let number = |at: usize| u32::from_le_bytes(std::array::from_fn(|index| bytes[at + index]));
+        let (mut prefix, mut digest) = ([0; 16], [0; 16]);
+        prefix.copy_from_slice(&bytes[..16]);
+        digest.copy_from_slice(&bytes[16..32]);
         Self {
-            prefix: array(0),
-            digest: array(16),
-            end: u64::from_le_bytes(std::array::from_fn(|index| bytes[32 + index])),
-            first: number(40),
-            repeated: number(44),
+            prefix,
+            digest,
+            end: Self::end(bytes),
+            first: Self::first(bytes),
+            repeated: u32_at(bytes, 44).unwrap_or_default(),
         }
+    }
+
+    /// [`Record::end`] alone, which is all that a look-up needs.
+    #[inline]
+    fn end(bytes: &[u8; Self::LEN]) -> u64 {
+        u64_at(bytes, 32).unwrap_or_default()
+    }
+
+    /// [`Record::first`] alone.
+    #[inline]
+    fn first(bytes: &[u8; Self::LEN]) -> u32 {
+        u32_at(bytes, 40).unwrap_or_default()
     }
 }
 
@@ -139,7 +152,7 @@ impl<'s> Parts<'s> {
         let prefix = prefix_of(stem);
         self.records().partition_point(|bytes| {
             let order = bytes.first_chunk().map_or(Ordering::Less, |first| Prefix::cmp(first, &prefix));
-            order.then_with(|| blob_at(self.directory, Record::read(bytes).first).cmp(&Some(stem))).is_le()
+            order.then_with(|| blob_at(self.directory, Record::first(bytes)).cmp(&Some(stem))).is_le()
         })
     }
 
@@ -157,7 +170,7 @@ impl<'s> Parts<'s> {
 
     #[inline]
     fn range(self, index: usize) -> Option<Range<usize>> {
-        let end = |index: usize| Some(Record::read(self.records().get(index)?).end as usize);
+        let end = |index: usize| Some(Record::end(self.records().get(index)?) as usize);
         Some(if index == 0 { 0 } else { end(index - 1)? }..end(index)?)
     }
 
