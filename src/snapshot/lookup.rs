@@ -173,7 +173,7 @@ impl<'s> Graph<'s> {
             Node::Many(node) => {
                 let index = self.find(node, input)?;
                 let target = self.target(node, index)?;
-                let before = if index + 1 < node.count { self.target(node, index + 1)? } else { target };
+                let before = if index + 1 < node.count { self.target(node, index + 1)? } else { EMPTY_NODE };
                 self.touch(before, target);
                 Some((target, output.wrapping_add(self.output(node, index)?)))
             }
@@ -191,8 +191,13 @@ impl<'s> Graph<'s> {
         // Of a larger part a walk sees little.
         const MOST: usize = 6 * LINE;
         let len = target.wrapping_sub(before);
-        // A node may reach over the line that its address is in.
-        let lines = if len <= MOST { len / LINE + 1 } else { 1 };
+        let lines = match len {
+            // It has come with what is around it.
+            ..=LINE => return,
+            ..=MOST => len / LINE + 1,
+            // A node may reach over the line that its address is in.
+            _ => 1,
+        };
         for line in 0..=lines {
             std::hint::black_box(self.octets.get(target.wrapping_sub(line * LINE)).copied());
         }
