@@ -72,7 +72,7 @@ impl World {
         }
         under_way.insert(question.clone(), None);
         drop(under_way);
-        let flight = Flight { world: self.clone(), question: question.clone(), purpose };
+        let flight = Flight { world: self.clone(), question: question.clone(), purpose, is_listed: true };
         // A fault of the resolver costs this one answer, not whoever asks.
         let flight = AssertUnwindSafe(flight.fly()).catch_unwind().map(|landed| landed.ok().flatten());
         let runtime = self.runtime.clone();
@@ -138,6 +138,7 @@ struct Flight {
     world: Arc<World>,
     question: Question,
     purpose: Purpose,
+    is_listed: bool,
 }
 
 /// What a question is asked for.
@@ -150,7 +151,7 @@ enum Purpose {
 }
 
 impl Flight {
-    async fn fly(self) -> Landed {
+    async fn fly(mut self) -> Landed {
         let World { cache, clock, upstream, .. } = &*self.world;
         let resolution = match self.purpose {
             Purpose::Answer => upstream.resolve(&self.question, clock.now()).await,
@@ -164,8 +165,10 @@ impl Flight {
         Some(entry)
     }
 
-    fn leave_list(&self) -> Followers {
-        self.world.under_way.lock().remove(&self.question).flatten()
+    /// Takes it off the list, once: who comes next may already ask again.
+    fn leave_list(&mut self) -> Followers {
+        let is_listed = std::mem::take(&mut self.is_listed);
+        is_listed.then(|| self.world.under_way.lock().remove(&self.question))?.flatten()
     }
 }
 

@@ -5,6 +5,7 @@
 //! others asks for itself.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::hash::Hash;
 use std::time::Duration;
@@ -16,8 +17,10 @@ use tokio::time::timeout;
 /// Locks, so that questions seldom meet at one.
 const SHARDS: usize = 16;
 
+/// Those who wait for what somebody else asks: nobody, most of the time.
+type Followers<V> = Option<watch::Sender<Option<V>>>;
 /// One part of what is under way.
-type Shard<K, V> = Mutex<HashMap<K, watch::Receiver<Option<V>>, ahash::RandomState>>;
+type Shard<K, V> = Mutex<HashMap<K, Followers<V>, ahash::RandomState>>;
 
 /// What is under way, by what is asked.
 #[derive(Debug)]
@@ -36,50 +39,49 @@ impl<K, V> Default for Flights<K, V> {
 struct Landing<'a, K: Hash + Eq, V> {
     flights: &'a Flights<K, V>,
     key: &'a K,
+    is_aloft: bool,
+}
+
+impl<K: Hash + Eq, V> Landing<'_, K, V> {
+    /// Takes it off, once: who comes next may already fly again.
+    fn land(&mut self) -> Followers<V> {
+        let is_aloft = std::mem::take(&mut self.is_aloft);
+        is_aloft.then(|| self.flights.shard(self.key).lock().remove(self.key))?.flatten()
+    }
 }
 
 impl<K: Hash + Eq, V> Drop for Landing<'_, K, V> {
     fn drop(&mut self) {
-        self.flights.shard(self.key).lock().remove(self.key);
+        // Followers whose sender goes ask for themselves.
+        self.land();
     }
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> Flights<K, V> {
     /// Does `work`, or waits for at most `patience` for somebody who is doing it already.
     pub async fn share(&self, key: &K, patience: Duration, work: impl Future<Output = V>) -> V {
-        enum Role<V> {
-            Lead(watch::Sender<Option<V>>),
-            Follow(watch::Receiver<Option<V>>),
-        }
-        let role = {
-            let mut under_way = self.shard(key).lock();
-            match under_way.get(key) {
-                Some(receiver) => Role::Follow(receiver.clone()),
-                None => {
-                    let (sender, receiver) = watch::channel(None);
-                    under_way.insert(key.clone(), receiver);
-                    Role::Lead(sender)
-                }
+        let leader = match self.shard(key).lock().entry(key.clone()) {
+            Entry::Occupied(mut followers) => {
+                Some(followers.get_mut().get_or_insert_with(|| watch::Sender::new(None)).subscribe())
+            }
+            Entry::Vacant(place) => {
+                place.insert(None);
+                None
             }
         };
-        match role {
-            Role::Lead(sender) => {
-                let landing = Landing { flights: self, key };
-                let value = work.await;
-                drop(landing);
-                if sender.receiver_count() > 0 {
-                    sender.send_replace(Some(value.clone()));
-                }
-                value
+        let Some(mut leader) = leader else {
+            let mut landing = Landing { flights: self, key, is_aloft: true };
+            let value = work.await;
+            if let Some(followers) = landing.land() {
+                followers.send_replace(Some(value.clone()));
             }
-            Role::Follow(mut receiver) => {
-                let shared = timeout(patience, receiver.wait_for(Option::is_some)).await;
-                let shared = shared.ok().and_then(Result::ok).and_then(|value| value.clone());
-                match shared {
-                    Some(value) => value,
-                    None => work.await,
-                }
-            }
+            return value;
+        };
+        let shared = timeout(patience, leader.wait_for(Option::is_some)).await;
+        let shared = shared.ok().and_then(Result::ok).and_then(|value| value.clone());
+        match shared {
+            Some(value) => value,
+            None => work.await,
         }
     }
 }
