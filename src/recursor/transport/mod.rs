@@ -1,21 +1,19 @@
 //! The [`Network`] of production: sockets.
 //!
-//! Streams are kept open for a while and used again (RFC 7766, section 6.2.1).
+//! Each way to a server has a file of its own; what makes a message the reply to
+//! a query is the same for all and stands here.
 
 mod datagram;
+mod stream;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::query::Rcode;
@@ -23,11 +21,8 @@ use crate::wire::{HEADER_LEN, Header};
 
 use super::BoxFuture;
 use super::network::{Exchange, ExchangeError, Network, Protocol};
+use stream::Streams;
 
-/// Streams that wait for their next query, to one server and to all.
-const IDLE_STREAMS: (usize, usize) = (8, 512);
-/// How long a stream waits for its next query.
-const STREAM_IDLE: Duration = Duration::from_secs(8);
 /// Datagrams that are not the reply; after so many somebody is guessing, and the port is given up.
 const MAX_STRAY: u32 = 100;
 /// How long a reply in other letters' case than the query's is held back: whoever guesses does not know the case, and
@@ -48,19 +43,9 @@ pub struct Settings {
 /// The sockets of a resolver. Bound to the runtime that first uses it.
 pub struct Sockets {
     settings: Settings,
-    tls: TlsConnector,
-    streams: Mutex<HashMap<(SocketAddr, Protocol), Vec<Idle>>>,
+    streams: Streams,
     counters: Counters,
 }
-
-/// A stream that waits for its next query.
-struct Idle {
-    stream: Box<dyn Stream>,
-    since: Instant,
-}
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// What came of exchanges, for metrics.
 #[derive(Debug, Default)]
@@ -110,7 +95,7 @@ impl Sockets {
                 .expect("ring speaks the default versions of TLS");
             Arc::new(config.with_root_certificates(roots).with_no_client_auth())
         });
-        Self { settings, tls: TlsConnector::from(tls), streams: Mutex::default(), counters: Counters::default() }
+        Self { settings, streams: Streams::new(TlsConnector::from(tls)), counters: Counters::default() }
     }
 
     /// What came of exchanges so far.
@@ -126,63 +111,6 @@ impl Sockets {
             (None, _) => address,
         }
     }
-
-    async fn stream(&self, server: SocketAddr, exchange: &Exchange<'_>) -> Result<Vec<u8>, ExchangeError> {
-        let key = (server, exchange.protocol.clone());
-        loop {
-            let waiting = self.idle_stream(&key);
-            let used = waiting.is_some();
-            let mut stream = match waiting {
-                Some(stream) => stream,
-                None => self.connect(server, &exchange.protocol).await?,
-            };
-            match ask(&mut *stream, exchange.query).await {
-                Ok(reply) => {
-                    self.keep_stream(key, stream);
-                    return Ok(reply);
-                }
-                // The server has closed what it had no use for; a new stream tells the truth.
-                Err(_) if used => {}
-                Err(_) => return Err(ExchangeError::Closed),
-            }
-        }
-    }
-
-    fn idle_stream(&self, key: &(SocketAddr, Protocol)) -> Option<Box<dyn Stream>> {
-        let mut streams = self.streams.lock();
-        let waiting = streams.get_mut(key)?;
-        waiting.retain(|idle| idle.since.elapsed() < STREAM_IDLE);
-        let idle = waiting.pop();
-        if waiting.is_empty() {
-            streams.remove(key);
-        }
-        Some(idle?.stream)
-    }
-
-    fn keep_stream(&self, key: (SocketAddr, Protocol), stream: Box<dyn Stream>) {
-        let mut streams = self.streams.lock();
-        if streams.len() >= IDLE_STREAMS.1 {
-            streams.retain(|_, waiting| {
-                waiting.retain(|idle| idle.since.elapsed() < STREAM_IDLE);
-                !waiting.is_empty()
-            });
-        }
-        if streams.len() < IDLE_STREAMS.1 {
-            let waiting = streams.entry(key).or_default();
-            if waiting.len() < IDLE_STREAMS.0 {
-                waiting.push(Idle { stream, since: Instant::now() });
-            }
-        }
-    }
-
-    async fn connect(&self, server: SocketAddr, protocol: &Protocol) -> Result<Box<dyn Stream>, ExchangeError> {
-        let stream = TcpStream::connect(server).await.map_err(unreachable)?;
-        let _ = stream.set_nodelay(true);
-        let Protocol::Tls { server_name } = protocol else { return Ok(Box::new(stream)) };
-        let name = ServerName::try_from(server_name.clone()).map_err(|_| ExchangeError::Tls)?;
-        let stream = self.tls.connect(name, stream).await.map_err(|_| ExchangeError::Tls)?;
-        Ok(Box::new(stream))
-    }
 }
 
 impl Network for Sockets {
@@ -192,32 +120,14 @@ impl Network for Sockets {
             let result = match exchange.protocol {
                 Protocol::Udp => datagram::exchange(server, &exchange).await,
                 Protocol::Tcp | Protocol::Tls { .. } => {
-                    let reply = timeout(exchange.timeout, self.stream(server, &exchange)).await;
-                    reply.unwrap_or(Err(ExchangeError::Timeout))
+                    let asking = self.streams.exchange(server, &exchange.protocol, exchange.query);
+                    timeout(exchange.timeout, asking).await.unwrap_or(Err(ExchangeError::Timeout))
                 }
             };
             self.counters.count(&exchange.protocol, result.as_ref().err().copied());
             result
         })
     }
-}
-
-/// Sends a query over a stream and reads its reply (RFC 1035, section 4.2.2).
-async fn ask(stream: &mut dyn Stream, query: &[u8]) -> io::Result<Vec<u8>> {
-    let len = u16::try_from(query.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    stream.write_all(&[&len.to_be_bytes(), query].concat()).await?;
-    stream.flush().await?;
-    for _ in 0..MAX_STRAY {
-        let len = usize::from(stream.read_u16().await?);
-        let mut reply = Vec::new();
-        if (&mut *stream).take(len as u64).read_to_end(&mut reply).await? < len {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if answers(query, &reply) {
-            return Ok(reply);
-        }
-    }
-    Err(io::ErrorKind::InvalidData.into())
 }
 
 /// Whether `reply` belongs to `query`: a response with its identifier and its question, letters' case aside; an error
@@ -254,21 +164,22 @@ fn unreachable(error: io::Error) -> ExchangeError {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UdpSocket;
 
+    use super::*;
     use crate::name::DomainName;
     use crate::query::RecordType;
     use crate::recursor::message::{QueryOptions, write_query};
 
-    fn query() -> Vec<u8> {
+    pub(super) fn query(name: &str) -> Vec<u8> {
         let options =
             QueryOptions { id: 7, recursion_desired: false, checking_disabled: false, edns: None, case: Some(1) };
-        write_query(&"www.example.kz".parse::<DomainName>().unwrap(), RecordType::A, options).to_vec()
+        write_query(&name.parse::<DomainName>().unwrap(), RecordType::A, options).to_vec()
     }
 
     /// The reply that repeats its query.
-    fn echo(query: &[u8]) -> Vec<u8> {
+    pub(super) fn echo(query: &[u8]) -> Vec<u8> {
         let mut reply = query.to_vec();
         reply[2] |= 0x80;
         reply
@@ -280,7 +191,7 @@ mod tests {
 
     #[test]
     fn only_the_reply_to_the_query_is_taken() {
-        let query = query();
+        let query = query("www.example.kz");
         assert!(answers(&query, &echo(&query)));
         assert!(answers(&query, &echo(&query).to_ascii_lowercase()), "case is for the engine to compare");
         assert!(!answers(&query, &query), "no response");
@@ -298,7 +209,7 @@ mod tests {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = server.local_addr().unwrap();
         let sockets = Sockets::new(Settings::default());
-        let query = query();
+        let query = query("www.example.kz");
         for better in [true, false] {
             let serve = async {
                 let mut buffer = [0; 512];
@@ -327,7 +238,7 @@ mod tests {
         let address = server.local_addr().unwrap();
         let standard = SocketAddr::new(address.ip(), 53);
         let sockets = Sockets::new(Settings { port_map: [(standard, address)].into(), ..Settings::default() });
-        let query = query();
+        let query = query("www.example.kz");
         let mut ports = Vec::new();
         for _ in 0..2 {
             let serve = async {
@@ -368,7 +279,7 @@ mod tests {
             accepted
         });
         let sockets = Sockets::new(Settings::default());
-        let query = query();
+        let query = query("www.example.kz");
         for _ in 0..3 {
             assert_eq!(sockets.exchange(to(address, Protocol::Tcp, &query)).await, Ok(echo(&query)));
         }
@@ -380,7 +291,7 @@ mod tests {
         let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = silent.local_addr().unwrap();
         let sockets = Sockets::new(Settings::default());
-        let query = query();
+        let query = query("www.example.kz");
         let exchange = Exchange { timeout: Duration::from_millis(30), ..to(address, Protocol::Udp, &query) };
         assert_eq!(sockets.exchange(exchange).await, Err(ExchangeError::Timeout));
         drop(silent);
