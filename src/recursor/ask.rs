@@ -150,7 +150,7 @@ impl Engine {
         }
         let wanted = (Arc::as_ptr(delegation) as usize, name.to_owned(), qtype);
         let patience = if path.is_nested() { NESTED_PATIENCE } else { work.left() };
-        self.flights.share(&wanted, patience, self.ask_servers(work, path, delegation, name, qtype, effort)).await
+        self.flights.share(&wanted, patience, || self.ask_servers(work, path, delegation, name, qtype, effort)).await
     }
 
     /// Asks the servers of `delegation` for `name` and `qtype`.

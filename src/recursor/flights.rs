@@ -59,7 +59,9 @@ impl<K: Hash + Eq, V> Drop for Landing<'_, K, V> {
 
 impl<K: Hash + Eq + Clone, V: Clone> Flights<K, V> {
     /// Does `work`, or waits for at most `patience` for somebody who is doing it already.
-    pub async fn share(&self, key: &K, patience: Duration, work: impl Future<Output = V>) -> V {
+    ///
+    /// The work is begun in one place only, so that its future is part of this one once.
+    pub async fn share<F: Future<Output = V>>(&self, key: &K, patience: Duration, work: impl FnOnce() -> F) -> V {
         let leader = match self.shard(key).lock().entry(key.clone()) {
             Entry::Occupied(mut followers) => {
                 Some(followers.get_mut().get_or_insert_with(|| watch::Sender::new(None)).subscribe())
@@ -69,20 +71,18 @@ impl<K: Hash + Eq + Clone, V: Clone> Flights<K, V> {
                 None
             }
         };
-        let Some(mut leader) = leader else {
-            let mut landing = Landing { flights: self, key, is_aloft: true };
-            let value = work.await;
-            if let Some(followers) = landing.land() {
-                followers.send_replace(Some(value.clone()));
+        let mut landing = Landing { flights: self, key, is_aloft: leader.is_none() };
+        if let Some(mut leader) = leader {
+            let shared = timeout(patience, leader.wait_for(Option::is_some)).await;
+            if let Some(value) = shared.ok().and_then(Result::ok).and_then(|value| value.clone()) {
+                return value;
             }
-            return value;
-        };
-        let shared = timeout(patience, leader.wait_for(Option::is_some)).await;
-        let shared = shared.ok().and_then(Result::ok).and_then(|value| value.clone());
-        match shared {
-            Some(value) => value,
-            None => work.await,
         }
+        let value = work().await;
+        if let Some(followers) = landing.land() {
+            followers.send_replace(Some(value.clone()));
+        }
+        value
     }
 }
 
@@ -106,9 +106,9 @@ mod tests {
             done.fetch_add(1, Relaxed)
         };
         let patience = Duration::from_secs(1);
-        let (a, b) = tokio::join!(flights.share(&1, patience, work()), flights.share(&1, patience, work()));
+        let (a, b) = tokio::join!(flights.share(&1, patience, work), flights.share(&1, patience, work));
         assert_eq!((a, b), (0, 0));
-        assert_eq!(flights.share(&1, patience, work()).await, 1, "what has landed is asked anew");
+        assert_eq!(flights.share(&1, patience, work).await, 1, "what has landed is asked anew");
     }
 
     #[tokio::test(start_paused = true)]
@@ -119,11 +119,11 @@ mod tests {
             1
         };
         let patience = Duration::from_millis(100);
-        let (a, b) = tokio::join!(flights.share(&1, patience, slow), flights.share(&1, patience, async { 2 }));
+        let (a, b) = tokio::join!(flights.share(&1, patience, || slow), flights.share(&1, patience, || async { 2 }));
         assert_eq!((a, b), (1, 2));
 
-        let gone = timeout(Duration::from_millis(1), flights.share(&1, patience, std::future::pending()));
-        let (gone, b) = tokio::join!(gone, flights.share(&1, Duration::from_secs(9), async { 3 }));
+        let gone = timeout(Duration::from_millis(1), flights.share(&1, patience, std::future::pending));
+        let (gone, b) = tokio::join!(gone, flights.share(&1, Duration::from_secs(9), || async { 3 }));
         assert!(gone.is_err());
         assert_eq!(b, 3);
     }

@@ -468,12 +468,13 @@ impl Engine {
         {
             return local;
         }
-        let found = async {
+        // What is seldom needed is boxed, and what is large is pinned where it stands: every question would carry it.
+        let found = std::pin::pin!(async {
             match dns64 {
-                Some(dns64) => self.translated(dns64, question, work, source).await,
+                Some(dns64) => Box::pin(self.translated(dns64, question, work, source)).await,
                 None => self.proven(question, work, source).await,
             }
-        };
+        });
         let found = timeout(self.settings.patience, found).await.unwrap_or(Err(Failure::Late));
         let mut resolution = match found {
             Ok((message, validation)) => self.write(question, message, validation),
@@ -508,7 +509,7 @@ impl Engine {
         let mut validation = validator.validate(question, &message, &fetch, self.clock.now()).await;
         if validation.security == Security::Bogus {
             // One server may be broken or behind; the next may not.
-            if let Ok(again) = self.find_again(work, &path, question, &message).await {
+            if let Ok(again) = Box::pin(self.find_again(work, &path, question, &message)).await {
                 let judged = validator.validate(question, &again, &fetch, self.clock.now()).await;
                 if judged.security != Security::Bogus {
                     (message, validation) = (again, judged);
