@@ -50,6 +50,7 @@ static EMPTY_ZONES: LazyLock<Vec<DomainName>> = LazyLock::new(|| {
     zones.iter().map(|zone| zone.parse().expect("the table above holds names")).collect()
 });
 
+static RESOLVER_ARPA: LazyLock<DomainName> = LazyLock::new(|| constant("resolver.arpa"));
 static LOCALHOST: LazyLock<DomainName> = LazyLock::new(|| constant("localhost"));
 static LOOPBACK_V4: LazyLock<DomainName> = LazyLock::new(|| constant("127.in-addr.arpa"));
 static LOOPBACK_V6: LazyLock<DomainName> =
@@ -87,7 +88,9 @@ pub(super) fn answer(question: &Question) -> Option<Resolution> {
         // The parent is no special name, and proves that this one is not signed (RFC 6303, section 7).
         return None;
     }
-    Some(local(question, zone, None, name == &**zone))
+    // That there is nothing is said of every name of a zone by which clients look for something of ours (RFC 9462,
+    // section 4).
+    Some(local(question, zone, None, name == &**zone || **zone == **RESOLVER_ARPA))
 }
 
 /// An answer from a zone that holds next to nothing.
@@ -198,6 +201,8 @@ mod tests {
             ("localhost", RecordType::MX, Some((Rcode::NOERROR, 0))),
             ("x.onion", RecordType::A, Some((Rcode::NXDOMAIN, 0))),
             ("home.arpa", RecordType::DS, None),
+            ("x.home.arpa", RecordType::A, Some((Rcode::NXDOMAIN, 0))),
+            ("_dns.resolver.arpa", RecordType::SVCB, Some((Rcode::NOERROR, 0))),
             ("home.arpa", RecordType::SOA, Some((Rcode::NOERROR, 1))),
             ("1.0.0.127.in-addr.arpa", RecordType::PTR, Some((Rcode::NOERROR, 1))),
             ("9.9.168.192.in-addr.arpa", RecordType::PTR, Some((Rcode::NXDOMAIN, 0))),

@@ -331,6 +331,7 @@ async fn serve_streams(world: Arc<World>, address: IpAddr, listener: TcpListener
 }
 
 async fn serve_stream(world: Arc<World>, address: IpAddr, mut stream: TcpStream) {
+    let _ = stream.set_nodelay(true);
     while let Ok(len) = stream.read_u16().await {
         let mut query = vec![0; usize::from(len)];
         if stream.read_exact(&mut query).await.is_err() {
@@ -338,12 +339,23 @@ async fn serve_stream(world: Arc<World>, address: IpAddr, mut stream: TcpStream)
         }
         match world.receive(address, &query, Carrier::Tcp) {
             Reaction::Unreachable | Reaction::Closed => return,
+            Reaction::BrokenOff(bytes) => {
+                let framed = [&(bytes.len() as u16).to_be_bytes()[..], &bytes[..bytes.len() / 2]].concat();
+                let _ = stream.write_all(&framed).await;
+                return;
+            }
             Reaction::Messages(sent) => {
                 for sent in sent.into_iter().filter(|sent| sent.source == Source::Server) {
                     tokio::time::sleep(sent.after).await;
                     let framed = [&(sent.bytes.len() as u16).to_be_bytes()[..], &sent.bytes].concat();
-                    if stream.write_all(&framed).await.is_err() {
-                        return;
+                    let piece = if sent.pace.is_zero() { framed.len() } else { 1 };
+                    for piece in framed.chunks(piece) {
+                        if stream.write_all(piece).await.is_err() {
+                            return;
+                        }
+                        if !sent.pace.is_zero() {
+                            tokio::time::sleep(sent.pace).await;
+                        }
                     }
                 }
             }

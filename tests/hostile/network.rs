@@ -63,7 +63,7 @@ impl Network for Wires {
                     sleep(ROUND_TRIP).await;
                     Err(ExchangeError::Unreachable)
                 }
-                Reaction::Closed => {
+                Reaction::Closed | Reaction::BrokenOff(_) => {
                     sleep(ROUND_TRIP * 2).await;
                     Err(ExchangeError::Closed)
                 }
@@ -71,7 +71,10 @@ impl Network for Wires {
                     let mut replies: Vec<(Duration, Vec<u8>)> = sent
                         .into_iter()
                         .filter(|sent| sent.source == Source::Server && answers(exchange.query, &sent.bytes))
-                        .map(|sent| (sent.after + ROUND_TRIP * trips, sent.bytes))
+                        .map(|sent| {
+                            let pace = if carrier == Carrier::Tcp { sent.pace } else { Duration::ZERO };
+                            (sent.after + pace * sent.bytes.len() as u32 + ROUND_TRIP * trips, sent.bytes)
+                        })
                         .filter(|(after, _)| *after < exchange.timeout)
                         .collect();
                     replies.sort_by_key(|(after, _)| *after);

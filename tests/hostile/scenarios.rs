@@ -202,6 +202,8 @@ fn faults() -> Vec<(&'static str, WhenAll, Fault)> {
         ("truncates/tcp-refused", Fails, If(vec![When::Udp], Box::new(Truncates))),
         ("truncates/tcp-silent", Fails, If(vec![When::Udp], Box::new(Truncates))),
         ("truncates/tcp-closed", Fails, If(vec![When::Udp], Box::new(Truncates))),
+        ("truncates/tcp-breaks-off", Fails, If(vec![When::Udp], Box::new(Truncates))),
+        ("truncates/tcp-trickles", Works, If(vec![When::Udp], Box::new(Truncates))),
         ("udp-silent", Works, Silent.when([When::Udp])),
         ("each-second-lost", Works, Silent.when([When::Every(2)])),
         ("each-second-truncated", Works, Truncates.when([When::Udp, When::Every(2)])),
@@ -243,6 +245,8 @@ fn matrix() -> Vec<Scenario> {
                     }
                 }
                 "truncates/tcp-closed" => world.fault(address, Fault::TcpClosed),
+                "truncates/tcp-breaks-off" => world.fault(address, Fault::BreaksOff),
+                "truncates/tcp-trickles" => world.fault(address, Fault::Trickles(1_000)),
                 _ => {}
             }
         };

@@ -48,6 +48,8 @@ pub struct Sent {
     pub after: Duration,
     pub source: Source,
     pub bytes: Vec<u8>,
+    /// Over a stream, how long each octet takes.
+    pub pace: Duration,
 }
 
 /// What comes of a query.
@@ -59,6 +61,8 @@ pub enum Reaction {
     Unreachable,
     /// The TCP connection is accepted and closed.
     Closed,
+    /// The TCP connection is closed within this reply.
+    BrokenOff(Vec<u8>),
 }
 
 /// When a fault shows.
@@ -123,6 +127,10 @@ pub enum Fault {
     /// ICMP unreachable; over TCP a reset.
     Unreachable,
     TcpClosed,
+    /// Over TCP, closes the connection in the middle of its reply.
+    BreaksOff,
+    /// Over TCP, sends octet by octet, so many microseconds each.
+    Trickles(u64),
     /// Answers from another address than was asked.
     FromElsewhere,
     /// An empty reply with this code, as if the zone were not there.
@@ -250,6 +258,8 @@ struct Draft {
     oversized: bool,
     largest: usize,
     source: Source,
+    pace: Duration,
+    breaks_off: bool,
 }
 
 impl Server {
@@ -279,6 +289,8 @@ impl Server {
             oversized: false,
             largest: usize::MAX,
             source: Source::Server,
+            pace: Duration::ZERO,
+            breaks_off: false,
         };
         match zone {
             Some(zone) => zone.answer(&query.name, query.qtype, &mut draft.reply),
@@ -301,7 +313,15 @@ impl Server {
                 fault => draft.bend(fault, &query, zone),
             }
         }
-        Reaction::Messages(draft.finish(&query, carrier, chance))
+        let breaks_off = draft.breaks_off && carrier == Carrier::Tcp;
+        let mut sent = draft.finish(&query, carrier, chance);
+        match sent.pop() {
+            Some(last) if breaks_off => Reaction::BrokenOff(last.bytes),
+            last => {
+                sent.extend(last);
+                Reaction::Messages(sent)
+            }
+        }
     }
 }
 
@@ -451,6 +471,8 @@ impl Draft {
                     reply.answer.push(Record::address(&query.name, 86400, *address));
                 }
             }
+            Fault::BreaksOff => self.breaks_off = true,
+            Fault::Trickles(microseconds) => self.pace = Duration::from_micros(*microseconds),
             Fault::Thrice => self.copies = 3,
             Fault::FromElsewhere => self.source = Source::OtherAddress,
             Fault::Reversed => reply.answer.reverse(),
@@ -492,7 +514,7 @@ impl Draft {
             return self.before;
         }
         let mut sent = self.before;
-        let reply = Sent { after: self.delay, source: self.source, bytes };
+        let reply = Sent { after: self.delay, source: self.source, bytes, pace: self.pace };
         sent.extend(std::iter::repeat_n(reply, self.copies));
         sent
     }
@@ -554,5 +576,5 @@ fn forge(spoof: Spoof, query: &Query) -> Sent {
         Spoof::Question => reply.question = Some(another_question(query)),
         Spoof::Case => reply.question = Some(lower_case(query)),
     }
-    Sent { after: Duration::ZERO, source, bytes: reply.encode() }
+    Sent { after: Duration::ZERO, source, bytes: reply.encode(), pace: Duration::ZERO }
 }
