@@ -28,6 +28,7 @@ use futures_util::stream::FuturesUnordered;
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout_at};
 
+use crate::clock::Now;
 use crate::name::{DomainName, Name};
 use crate::query::{Rcode, RecordType};
 use crate::wire::{HEADER_LEN, Header};
@@ -113,6 +114,7 @@ struct Ended {
     attempt: Attempt,
     query: SmallVec<[u8; 320]>,
     reply: Result<Vec<u8>, ExchangeError>,
+    asked: Now,
     took: Duration,
     number: u32,
 }
@@ -167,7 +169,6 @@ impl Engine {
             return Err(Failure::Recent);
         }
         let mut asking = Asking::new(self, work, delegation, (name, qtype), effort);
-        let mut overdue: SmallVec<[u32; 8]> = SmallVec::new();
         let mut pending = FuturesUnordered::new();
         loop {
             let mut patience = work.left();
@@ -186,36 +187,15 @@ impl Engine {
                 Choice::Nothing if pending.is_empty() && asking.has_last_resort() => continue,
                 Choice::Nothing if pending.is_empty() => break,
                 // Who is late with what may be left out is not waited for.
-                Choice::Nothing if effort == Effort::Little && !overdue.is_empty() => break,
+                Choice::Nothing if effort == Effort::Little && !asking.overdue.is_empty() => break,
                 Choice::Nothing => {}
             }
             if patience.is_zero() {
                 return Err(Failure::Late);
             }
-            let deadline = Instant::now() + patience;
-            loop {
-                match timeout_at(deadline, pending.next()).await {
-                    Ok(Some(ended)) => {
-                        let late = overdue.contains(&ended.number);
-                        let gone = late && ended.reply.is_err();
-                        if let Some(answered) = asking.judge(ended, late) {
-                            delegation.worked();
-                            return Ok(Arc::new(answered));
-                        }
-                        if gone {
-                            // That was known; whoever was asked last still has time.
-                            continue;
-                        }
-                    }
-                    Ok(None) => {}
-                    Err(_) => {
-                        if let Some(server) = asking.last_asked.take() {
-                            server.was_silent(self.clock.now());
-                            overdue.push(asking.sent);
-                        }
-                    }
-                }
-                break;
+            if let Some(answered) = asking.listen(&mut pending, Instant::now() + patience).await {
+                delegation.worked();
+                return Ok(Arc::new(answered));
             }
         }
         asking.finish()
@@ -250,7 +230,9 @@ struct Asking<'a> {
     /// Queries so far; the number of the last one.
     sent: u32,
     /// Whom the last one went to, while its time is not over.
-    last_asked: Option<Arc<Server>>,
+    last_asked: Option<(Arc<Server>, Now)>,
+    /// Queries whose time is over, by number; a reply may still come.
+    overdue: SmallVec<[u32; 8]>,
     /// Addresses that may still be looked up.
     lookups: u32,
     /// Somebody has answered something.
@@ -309,6 +291,7 @@ impl<'a> Asking<'a> {
             unsigned: false,
             sent: 0,
             last_asked: None,
+            overdue: SmallVec::new(),
             lookups: engine.settings.limits.server_lookups,
             heard: false,
             useless: SmallVec::new(),
@@ -396,11 +379,11 @@ impl<'a> Asking<'a> {
             edns: server.takes_edns(now),
             case: target.protocol == Protocol::Udp && self.randomises_case() && server.keeps_case(now),
         };
-        match silent {
+        match silent % 3 {
             _ if target.protocol != Protocol::Udp => full,
             0 if server.wants_stream(now) => over_tcp(full),
             1 if !server.is_proven() && server.may_want_it_plain() => Form { edns: false, case: false, ..full },
-            _ if silent > 0 && silent.is_multiple_of(2) => over_tcp(full),
+            2 => over_tcp(full),
             _ => full,
         }
     }
@@ -423,7 +406,8 @@ impl<'a> Asking<'a> {
     /// Sends one query; the future ends with its reply.
     fn send(&mut self, attempt: Attempt) -> impl Future<Output = Ended> + Send + use<'a> {
         self.sent += 1;
-        self.last_asked = Some(attempt.target.server.clone());
+        let asked = self.engine.clock.now();
+        self.last_asked = Some((attempt.target.server.clone(), asked));
         let number = self.sent;
         let query = message::write_query(
             self.name,
@@ -448,7 +432,37 @@ impl<'a> Asking<'a> {
             let server = attempt.target.server.address;
             let protocol = attempt.form.protocol.clone();
             let reply = network.exchange(Exchange { server, protocol, query: &query, timeout }).await;
-            Ended { attempt, query, reply, took: started.elapsed(), number }
+            Ended { attempt, query, reply, asked, took: started.elapsed(), number }
+        }
+    }
+
+    /// Waits until there is something new, or `deadline`; gives the answer when it is one.
+    async fn listen<F>(&mut self, pending: &mut FuturesUnordered<F>, deadline: Instant) -> Option<Answered>
+    where
+        F: Future<Output = Ended>,
+    {
+        loop {
+            match timeout_at(deadline, pending.next()).await {
+                Ok(Some(ended)) => {
+                    let late = self.overdue.contains(&ended.number);
+                    if late && ended.reply.is_err() {
+                        // That was known; whoever was asked last still has time.
+                        self.judge(ended, late);
+                        continue;
+                    }
+                    if ended.number == self.sent {
+                        self.last_asked = None;
+                    }
+                    return self.judge(ended, late);
+                }
+                Ok(None) => return None,
+                Err(_) => {
+                    let (server, asked) = self.last_asked.take()?;
+                    server.was_silent(asked, self.engine.clock.now());
+                    self.overdue.push(self.sent);
+                    return None;
+                }
+            }
         }
     }
 
@@ -486,7 +500,7 @@ impl<'a> Asking<'a> {
     /// Takes what came of an attempt; `late` when its server counts as silent already.
     fn judge(&mut self, ended: Ended, late: bool) -> Option<Answered> {
         let now = self.engine.clock.now();
-        let Ended { attempt, query, reply, took, .. } = ended;
+        let Ended { attempt, query, reply, asked, took, .. } = ended;
         let note = |result: String| {
             self.work.note(|| Step {
                 zone: self.delegation.zone.clone(),
@@ -502,7 +516,7 @@ impl<'a> Asking<'a> {
             Err(error) => {
                 note(error.to_string());
                 if !late {
-                    attempt.target.server.was_silent(now);
+                    attempt.target.server.was_silent(asked, now);
                 }
                 // That a server does not take streams says nothing about datagrams.
                 if error == ExchangeError::Unreachable && attempt.form.protocol == attempt.target.protocol {
@@ -681,7 +695,7 @@ impl std::fmt::Display for Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{Clock, Now};
+    use crate::clock::Clock;
     use crate::recursor::network::Network;
     use crate::recursor::{BoxFuture, Recursor, Settings};
 
@@ -737,7 +751,7 @@ mod tests {
                 _ => "full",
             };
             all.push((address.ip().octets()[3], form));
-            attempt.target.server.was_silent(NOW);
+            attempt.target.server.was_silent(NOW, NOW);
         }
         all
     }
@@ -771,7 +785,7 @@ mod tests {
     #[test]
     fn dead_and_lame_servers_wait_until_there_are_no_others() {
         let world = world(3);
-        (0..3).for_each(|_| world.server(1).was_silent(NOW));
+        (0..3).for_each(|_| world.server(1).was_silent(NOW, NOW));
         world.zone.targets()[1].was_lame(NOW);
         world.server(3).replied(Duration::from_millis(5), NOW);
         let tries = tries(world.asking(Effort::Full));
@@ -782,7 +796,7 @@ mod tests {
     #[test]
     fn a_server_that_answers_only_by_streams_is_asked_so_at_once() {
         let world = world(1);
-        world.server(1).was_silent(NOW);
+        world.server(1).was_silent(NOW, NOW);
         world.server(1).replied_by_stream(NOW);
         let Choice::Try(attempt) = world.asking(Effort::Full).choose() else { panic!("there is a server") };
         assert_eq!(attempt.form.protocol, Protocol::Tcp);
@@ -794,7 +808,7 @@ mod tests {
         world.server(1).replied(Duration::from_millis(5), NOW);
         world.server(2).replied(Duration::from_millis(200), NOW);
         world.server(3).replied(Duration::from_millis(5), NOW);
-        world.server(3).was_silent(NOW);
+        world.server(3).was_silent(NOW, NOW);
         let mut picked = [0; 3];
         for _ in 0..2_000 {
             picked[pick(&world.zone.targets(), &[0, 1, 2])] += 1;
@@ -808,7 +822,7 @@ mod tests {
         world.zone.add_name("ns.elsewhere.net".parse().unwrap(), false);
         let mut asking = world.asking(Effort::Full);
         let Choice::Try(attempt) = asking.choose() else { panic!("the known server comes first") };
-        attempt.target.server.was_silent(NOW);
+        attempt.target.server.was_silent(NOW, NOW);
         assert!(matches!(asking.choose(), Choice::LookUp));
         asking.lookups = 0;
         assert!(matches!(asking.choose(), Choice::Try(_)), "nothing more may be looked up");

@@ -72,6 +72,8 @@ pub struct Server {
     variation: AtomicU32,
     /// Tries in a row without a reply.
     silences: AtomicU32,
+    /// When the last of them was noted, in milliseconds.
+    last_silence: AtomicU32,
     /// Until which second it counts as dead.
     dead_until: AtomicU32,
     /// Until which second it is asked without EDNS; [`EDNS_WORKS`] when it has sent an OPT record.
@@ -98,6 +100,7 @@ impl Server {
             round_trip: AtomicU32::new(0),
             variation: AtomicU32::new(0),
             silences: AtomicU32::new(0),
+            last_silence: AtomicU32::new(0),
             dead_until: AtomicU32::new(0),
             edns: AtomicU32::new(0),
             plain_case_until: AtomicU32::new(0),
@@ -138,8 +141,16 @@ impl Server {
         self.stream_until.load(Relaxed) > now.seconds()
     }
 
-    /// No reply came in time, or the network says that it cannot be reached.
-    pub fn was_silent(&self, now: Now) {
+    /// No reply came in time to what was asked at `asked`, or the network says that it cannot be reached.
+    ///
+    /// Questions that were under way together are one silence: a crowd of them finds out no more than one does.
+    pub fn was_silent(&self, asked: Now, now: Now) {
+        let milliseconds = |now: Now| now.elapsed.as_millis() as u32;
+        let since = milliseconds(asked).wrapping_sub(self.last_silence.load(Relaxed)) as i32;
+        if since < 0 && self.silences.load(Relaxed) > 0 {
+            return;
+        }
+        self.last_silence.store(milliseconds(now), Relaxed);
         let silences = self.silences.fetch_add(1, Relaxed) + 1;
         if self.stream_until.load(Relaxed) != 0 {
             self.stream_until.store(0, Relaxed);
@@ -270,7 +281,7 @@ mod tests {
     fn a_server_is_dead_after_three_silences_and_alive_after_one_reply() {
         let server = server();
         for (silences, dead) in [(1, false), (2, false), (3, true)] {
-            server.was_silent(at(10));
+            server.was_silent(at(10), at(10));
             assert_eq!(server.is_dead(at(10)), dead, "{silences}");
         }
         assert!(!server.is_dead(at(30)), "it is given another chance");
@@ -282,13 +293,13 @@ mod tests {
     fn patience_follows_the_round_trip_and_doubles_with_silence() {
         let server = server();
         assert_eq!(server.patience(), FIRST_TIMEOUT);
-        server.was_silent(at(0));
+        server.was_silent(at(0), at(0));
         assert_eq!(server.patience(), FIRST_TIMEOUT, "a stranger's first silence may be about the question");
         for _ in 0..50 {
             server.replied(Duration::from_millis(1), at(0));
         }
         assert_eq!(server.patience(), LEAST_TIMEOUT);
-        server.was_silent(at(0));
+        server.was_silent(at(0), at(0));
         assert_eq!(server.patience(), 2 * LEAST_TIMEOUT);
         for _ in 0..50 {
             server.replied(Duration::from_millis(800), at(0));
@@ -297,16 +308,27 @@ mod tests {
     }
 
     #[test]
+    fn questions_that_are_under_way_together_are_one_silence() {
+        let server = server();
+        for _ in 0..30 {
+            server.was_silent(at(10), at(11));
+        }
+        assert!(!server.is_dead(at(11)) && server.silences_of_the_unheard() == 1);
+        server.was_silent(at(11), at(12));
+        assert_eq!(server.silences_of_the_unheard(), 2);
+    }
+
+    #[test]
     fn who_was_silent_and_answers_a_stream_is_asked_by_streams_for_a_while() {
         let server = server();
-        server.was_silent(at(0));
+        server.was_silent(at(0), at(0));
         server.replied_by_stream(at(0));
         assert!(server.wants_stream(at(1)) && !server.wants_stream(at(901)));
-        server.was_silent(at(2));
+        server.was_silent(at(2), at(2));
         assert!(!server.wants_stream(at(3)), "streams do not help either");
 
         server.replied(Duration::from_millis(5), at(10));
-        server.was_silent(at(11));
+        server.was_silent(at(11), at(11));
         server.replied_by_stream(at(11));
         assert!(!server.wants_stream(at(12)), "it was heard by datagrams a moment ago");
     }
