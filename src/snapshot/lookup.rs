@@ -191,13 +191,12 @@ impl<'s> Graph<'s> {
         // Of a larger part a walk sees little.
         const MOST: usize = 6 * LINE;
         let len = target.wrapping_sub(before);
-        let lines = match len {
+        if len <= LINE {
             // It has come with what is around it.
-            ..=LINE => return,
-            ..=MOST => len / LINE + 1,
-            // A node may reach over the line that its address is in.
-            _ => 1,
-        };
+            return;
+        }
+        // A node may reach over the line that its address is in.
+        let lines = if len <= MOST { len / LINE + 1 } else { 1 };
         for line in 0..=lines {
             std::hint::black_box(self.octets.get(target.wrapping_sub(line * LINE)).copied());
         }
