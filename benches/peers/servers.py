@@ -39,7 +39,7 @@ class Server:
     def __init__(self, folder, world_, connections=1000):
         self.folder = os.path.join(folder, self.slug())
         self.world, self.connections = world_, connections
-        os.makedirs(self.folder)
+        os.makedirs(self.folder, exist_ok=True)
 
     @classmethod
     def slug(cls):
