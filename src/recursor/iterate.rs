@@ -20,7 +20,7 @@ use crate::name::{DomainName, Name};
 use crate::query::{Rcode, RecordType};
 
 use super::ask::{Answered, Effort};
-use super::delegation::{Delegation, Manner, Missing, standard};
+use super::delegation::{self, Delegation, Manner, Missing, standard};
 use super::dnssec::rdata::is_expanded;
 use super::message::{self, Message, RrSet};
 use super::network::Protocol;
@@ -326,16 +326,26 @@ impl Engine {
     /// The parent decides anyway who serves the zone, so this trusts it with nothing new; and it is used for no other
     /// zone. It saves zones whose servers' own addresses are wrong.
     pub(super) fn add_hearsay(&self, delegation: &Delegation) -> bool {
-        let now = self.clock.now();
         let mut new = false;
-        for (name, mut addresses) in delegation.glue() {
-            if let Some(above) = self.delegations.closest(&name, now) {
-                let glue = above.glue().into_iter().filter(|(server, _)| *server == name);
-                addresses.extend(glue.flat_map(|(_, addresses)| addresses));
-            }
+        for (name, addresses) in delegation.glue() {
+            new |= self.add_glue_from_above(delegation, &name, None);
             for address in addresses {
                 new |= self.add_address(delegation, Some(&name), address);
             }
+        }
+        new
+    }
+
+    /// Adds the glue that leads to the zone of `name`, a server's; whether there is any that is new.
+    ///
+    /// A question for the address would have to go there itself. That is left for when the glue is of no use.
+    fn add_glue_from_above(&self, delegation: &Delegation, name: &Name, wanted: Option<usize>) -> bool {
+        let Some(above) = self.delegations.closest(name, self.clock.now()) else { return false };
+        let glue =
+            above.glue().into_iter().filter(|(server, _)| **server == *name).flat_map(|(_, addresses)| addresses);
+        let mut new = false;
+        for address in glue.filter(|address| wanted.is_none_or(|wanted| delegation::family(*address) == wanted)) {
+            new |= self.add_address(delegation, None, address);
         }
         new
     }
@@ -450,13 +460,17 @@ impl Engine {
             Some((name, *family, path.descend(name, rtype, limits).ok()?, rtype))
         });
         let Some((name, family, below, rtype)) = wanted else { return Ok(false) };
+        let known = self.store.get_exact(name, rtype, self.clock.now());
+        if known.is_none() && self.add_glue_from_above(delegation, name, Some(family)) {
+            return Ok(true);
+        }
         work.take_lookup()?;
         delegation.looked_up(name, family);
         if delegation.manner == Manner::Iterate && name.is_at_or_below(&delegation.zone) {
             self.find_glue(work, &below, delegation, name, rtype).await;
             return Ok(true);
         }
-        let found = match self.store.get_exact(name, rtype, self.clock.now()) {
+        let found = match known {
             Some(entry) if entry.rcode == Rcode::SERVFAIL => Err(Failure::Recent),
             _ => {
                 let others = !delegation.targets().is_empty();
