@@ -65,7 +65,7 @@ class Bench:
         """Measures all of one server. What was measured before something failed stays in the row."""
         arguments = self.arguments
         row["recurses"] = kind_of_server.recurses
-        with self.running(kind_of_server) as (server, process, started):
+        with self.running(kind_of_server, "first") as (server, process, started):
             row.update(started, memory_mb=processes.memory_mb(process.pid))
             if "cpu" in arguments.parts:
                 row["cpu"] = {}
@@ -77,16 +77,16 @@ class Bench:
                 row["latency"] = self.latency()
         if "reload" in arguments.parts and kind_of_server.reloads:
             # Caches that the other runs have filled would hide what a reload takes.
-            with self.running(kind_of_server) as (server, process, _):
+            with self.running(kind_of_server, "reload") as (server, process, _):
                 row["reload"] = self.reload(server, process)
         if "idle" in arguments.parts and kind_of_server.tcp:
             row["idle"] = self.idle(kind_of_server)
 
     @contextlib.contextmanager
-    def running(self, kind_of_server):
-        """One server, started afresh, that knows the popular names."""
+    def running(self, kind_of_server, part):
+        """One server, started afresh in a folder for this part, that knows the popular names."""
         self.questions.restart()
-        server = kind_of_server(self.folder, self.world)
+        server = kind_of_server(os.path.join(self.folder, part), self.world)
         process = processes.start(server.prepare(self.questions.listed), processes.SERVER_CORE, server.path("log"))
         try:
             started = self.wait_for_answers(server, process, self.questions.listed[0])
@@ -109,7 +109,8 @@ class Bench:
             if said == "blocked":
                 return {"start": now, "unfiltered": now - first}
             if process.poll() is not None or now > self.arguments.patience:
-                raise Failed(f"does not answer; see {server.path('log')}")
+                with open(server.path("log"), encoding="utf-8", errors="replace") as log:
+                    raise Failed(f"does not answer; the end of its log: {log.read()[-500:]}")
             time.sleep(0.001)
 
     def cpu(self, server, process, kind, transport):
