@@ -146,13 +146,17 @@ impl Engine {
         qtype: RecordType,
         effort: Effort,
     ) -> Shared {
-        if work.is_choosy(&delegation.zone) {
+        let ask = || self.ask_servers(work, path, delegation, name, qtype, effort);
+        let answered = if work.is_choosy(&delegation.zone) {
             // Nobody else should go without an answer because this question leaves servers out.
-            return self.ask_servers(work, path, delegation, name, qtype, effort).await;
-        }
-        let wanted = (Arc::as_ptr(delegation) as usize, name.to_owned(), qtype);
-        let patience = if path.is_nested() { NESTED_PATIENCE } else { work.left() };
-        self.flights.share(&wanted, patience, || self.ask_servers(work, path, delegation, name, qtype, effort)).await
+            ask().await?
+        } else {
+            let wanted = (Arc::as_ptr(delegation) as usize, name.to_owned(), qtype);
+            let patience = if path.is_nested() { NESTED_PATIENCE } else { work.left() };
+            self.flights.share(&wanted, patience, ask).await?
+        };
+        work.note_misshapen(answered.reply.misshapen);
+        Ok(answered)
     }
 
     /// Asks the servers of `delegation` for `name` and `qtype`.
@@ -556,9 +560,6 @@ impl<'a> Asking<'a> {
             return None;
         }
         self.heard = true;
-        if message.misshapen {
-            self.work.note_misshapen();
-        }
         let rcode = message.rcode;
         // Who does not understand a query may send it back as it is.
         let echoed = matches!(rcode, Rcode::FORMERR | Rcode::NOTIMP | Rcode::BADVERS);

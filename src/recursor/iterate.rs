@@ -73,7 +73,7 @@ impl Engine {
         for followed in 0..=self.settings.limits.aliases {
             let mut known = None;
             if followed > 0 || source == Source::Any {
-                known = self.recall(&at, qtype, path);
+                known = self.recall(work, path, &at, qtype);
             }
             if known.is_none() && followed > 0 && source == Source::Any {
                 known = self.conclude(&at, qtype);
@@ -112,7 +112,7 @@ impl Engine {
     }
 
     /// What the store has about a question.
-    pub(super) fn recall(&self, name: &Name, qtype: RecordType, path: &Path<'_>) -> Option<Known> {
+    pub(super) fn recall(&self, work: &Work, path: &Path<'_>, name: &Name, qtype: RecordType) -> Option<Known> {
         let now = self.clock.now();
         let mut entry = self.store.get(name, qtype, now).filter(|entry| entry.rcode != Rcode::SERVFAIL);
         if qtype == RecordType::DS && path.depth() == 0 && entry.as_ref().is_some_and(|entry| entry.is_bare_referral())
@@ -124,6 +124,7 @@ impl Engine {
             entry = self.store.get_exact(name, RecordType::CNAME, now).filter(|entry| entry.set.is_some());
         }
         if let Some(entry) = entry {
+            work.note_misshapen(entry.misshapen);
             return Some(Known::from_entry(&entry, qtype, now));
         }
         // What follows draws conclusions, so it takes only what is proven.
@@ -306,6 +307,7 @@ impl Engine {
             security: Security::Indeterminate,
             stored: now.seconds(),
             ttl,
+            misshapen: reply.misshapen,
             from: None,
         };
         self.store.put(&cut.name, RecordType::DS, entry, now);
@@ -390,6 +392,7 @@ impl Engine {
             security: Security::Indeterminate,
             stored: now.seconds(),
             ttl,
+            misshapen: reply.misshapen,
             from: Some((answered.from.server.address, delegation.zone.clone())),
         };
         let negative = match &reply.outcome {
@@ -497,6 +500,7 @@ impl Engine {
                     security: Security::Indeterminate,
                     stored: now.seconds(),
                     ttl: FAILURE_TTL,
+                    misshapen: false,
                     from: None,
                 };
                 self.store.put(name, rtype, failed, now);

@@ -495,7 +495,7 @@ impl Engine {
         let fetch = ChainFetch { engine: self, work };
         let validator = self.validator.as_ref().filter(|_| !question.checking_disabled);
         if let Some(validator) = validator.filter(|_| self.settings.aggressive_denial && source == Source::Any)
-            && self.recall(&question.name, question.qtype, &path).is_none()
+            && self.recall(work, &path, &question.name, question.qtype).is_none()
             && let Some(message) = self.denials.answer(&question.name, question.qtype, self.clock.now())
         {
             let validation = validator.validate(question, &message, &fetch, self.clock.now()).await;

@@ -32,6 +32,8 @@ pub struct Reply {
     pub hearsay: Vec<(DomainName, IpAddr)>,
     /// A server that is an authority says so.
     pub authoritative: bool,
+    /// Records were left out whose data does not follow the layout of their type.
+    pub misshapen: bool,
 }
 
 impl Reply {
@@ -114,6 +116,7 @@ pub fn read(message: Message, zone: &Name, manner: Manner, name: &Name, qtype: R
         glue: Vec::new(),
         hearsay: Vec::new(),
         authoritative: message.authoritative,
+        misshapen: message.misshapen,
     };
     // Somebody else's resolver, misused as an authority, says that it recurses and is none.
     let borrowed = manner != Manner::Forward && message.recursion_available && !message.authoritative;

@@ -46,6 +46,8 @@ pub struct Entry {
     pub stored: u32,
     /// For how many seconds from then on it holds.
     pub ttl: u32,
+    /// It came with records whose data does not follow the layout of their type.
+    pub misshapen: bool,
     /// The server that sent it, and the zone that it was asked about.
     pub from: Option<(SocketAddr, DomainName)>,
 }
@@ -207,6 +209,7 @@ mod tests {
             security: Security::Indeterminate,
             stored: 0,
             ttl: 60,
+            misshapen: false,
             from: None,
         }
     }

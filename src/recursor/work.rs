@@ -140,9 +140,11 @@ impl Work {
         self.avoid.lock().iter().any(|(avoided, _)| **avoided == *zone)
     }
 
-    /// A server has sent records that no one can read, which were left out.
-    pub fn note_misshapen(&self) {
-        self.misshapen.store(true, Relaxed);
+    /// What led to the answer came with records that no one can read and that were left out, if `misshapen`.
+    pub fn note_misshapen(&self, misshapen: bool) {
+        if misshapen {
+            self.misshapen.store(true, Relaxed);
+        }
     }
 
     /// What was noted about the way of the answer, beside its steps.
