@@ -95,6 +95,18 @@ pub fn read_name_into<'b>(
     at: usize,
     buffer: &'b mut [u8; MAX_NAME_LEN],
 ) -> Result<(&'b Name, usize), Malformed> {
+    let (len, next) = expand_name(message, at, buffer)?;
+    to_lower_case(buffer, len);
+    Ok((Name::from_checked(&buffer[..len]), next))
+}
+
+/// Copies the name at `at` without pointers, letters as they came; says how long it is and where the next field begins.
+///
+/// # Errors
+///
+/// As [`read_name`].
+#[inline]
+pub fn expand_name(message: &[u8], at: usize, buffer: &mut [u8; MAX_NAME_LEN]) -> Result<(usize, usize), Malformed> {
     // The labels from `begun` to `at` have been seen and not copied: those that stand together are copied together.
     let (mut begun, mut at) = (at, at);
     let mut next = None;
@@ -105,13 +117,12 @@ pub fn read_name_into<'b>(
             1..=63 if at - begun < MAX_NAME_LEN => at += 1 + usize::from(octet),
             0 => {
                 copy_labels(&message[begun..=at], buffer, &mut len)?;
-                to_lower_case(buffer, len);
-                return Ok((Name::from_checked(&buffer[..len]), next.unwrap_or(at + 1)));
+                return Ok((len, next.unwrap_or(at + 1)));
             }
             0xc0.. => {
                 let low = *message.get(at + 1).ok_or(Malformed)?;
                 let target = usize::from(octet & 0x3f) << 8 | usize::from(low);
-                // Each pointer must go before the place where the labels it ends began.
+                // Each pointer must go before the place where the labels it ends began (RFC 1035, section 4.1.4).
                 if target >= begun || target < HEADER_LEN {
                     return Err(Malformed);
                 }

@@ -243,7 +243,10 @@ fn expand(octets: &[u8], record: &RecordView) -> Option<Rdata> {
     for field in fields {
         let stop = match *field {
             Field::Name => {
-                at = expand_name(octets, at, &mut data).ok()?;
+                let mut name = [0; MAX_NAME_LEN];
+                let (len, next) = wire::expand_name(octets, at, &mut name).ok()?;
+                data.extend_from_slice(&name[..len]);
+                at = next;
                 continue;
             }
             Field::Octets(len) => at + len,
@@ -264,40 +267,6 @@ fn expand(octets: &[u8], record: &RecordView) -> Option<Rdata> {
         at = stop;
     }
     (at == end).then(|| data[..].into())
-}
-
-/// Appends the name at `at` without pointers, letters as they came; returns where the next field begins.
-fn expand_name(octets: &[u8], at: usize, data: &mut SmallVec<[u8; 256]>) -> Result<usize, Malformed> {
-    let start = data.len();
-    let (mut at, mut limit, mut next) = (at, at, None);
-    loop {
-        let octet = *octets.get(at).ok_or(Malformed)?;
-        match octet {
-            0..=63 => {
-                let end = at + 1 + usize::from(octet);
-                data.extend_from_slice(octets.get(at..end).ok_or(Malformed)?);
-                if data.len() - start > MAX_NAME_LEN {
-                    return Err(Malformed);
-                }
-                if octet == 0 {
-                    return Ok(next.unwrap_or(end));
-                }
-                at = end;
-            }
-            0xc0.. => {
-                let low = *octets.get(at + 1).ok_or(Malformed)?;
-                let target = usize::from(octet & 0x3f) << 8 | usize::from(low);
-                // Pointers go backwards, so that they end (RFC 1035, section 4.1.4).
-                if target >= limit || target < HEADER_LEN {
-                    return Err(Malformed);
-                }
-                next.get_or_insert(at + 2);
-                limit = target;
-                at = target;
-            }
-            _ => return Err(Malformed),
-        }
-    }
 }
 
 /// What a query carries beside its question.

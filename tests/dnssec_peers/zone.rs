@@ -12,6 +12,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use qalqan::name::{DomainName, Name};
 use qalqan::query::RecordType;
+pub(crate) use qalqan::recursor::dnssec::algorithms::number::{
+    ECDSAP256SHA256 as P256, ECDSAP384SHA384 as P384, ED25519, RSASHA1, RSASHA1_NSEC3_SHA1, RSASHA256, RSASHA512,
+};
 use qalqan::recursor::dnssec::rdata::{Dnskey, Rrsig};
 use qalqan::recursor::dnssec::{canonical, denial};
 use qalqan::recursor::message::Rdata;
@@ -30,15 +33,6 @@ use crate::record;
 
 /// The TTL of everything that is made here.
 pub(crate) const TTL: u32 = 300;
-
-// IANA, "DNS Security Algorithm Numbers".
-pub(crate) const RSASHA1: u8 = 5;
-pub(crate) const RSASHA1_NSEC3: u8 = 7;
-pub(crate) const RSASHA256: u8 = 8;
-pub(crate) const RSASHA512: u8 = 10;
-pub(crate) const P256: u8 = 13;
-pub(crate) const P384: u8 = 14;
-pub(crate) const ED25519: u8 = 15;
 
 /// What a key is and does.
 #[derive(Debug, Clone, Copy)]
@@ -90,7 +84,7 @@ impl Key {
                 let pair = ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING);
                 (pair.public_key().as_ref()[1..].to_vec(), Private::Ecdsa(pair))
             }
-            RSASHA1 | RSASHA1_NSEC3 | RSASHA256 | RSASHA512 => {
+            RSASHA1 | RSASHA1_NSEC3_SHA1 | RSASHA256 | RSASHA512 => {
                 let exponent = RSA.e_bytes();
                 let public = [&[exponent.len() as u8][..], &exponent, &RSA.n_bytes()].concat();
                 (public, Private::Rsa(&RSA))

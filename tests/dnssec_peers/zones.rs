@@ -5,7 +5,7 @@ use qalqan::query::RecordType;
 use qalqan::recursor::message::Rdata;
 
 use crate::zone::{
-    Chain, ED25519, Key, KeyPlan, P256, P384, RSASHA1, RSASHA1_NSEC3, RSASHA256, RSASHA512, Zone, bitmap, time,
+    Chain, ED25519, Key, KeyPlan, P256, P384, RSASHA1, RSASHA1_NSEC3_SHA1, RSASHA256, RSASHA512, Zone, bitmap, time,
 };
 
 /// What must come of a question for `www A` in a zone.
@@ -190,7 +190,7 @@ pub(crate) const ZONES: &[Plan] = &[
     // Algorithms.
     zone("unsigned").keys(&[]).ds(&[]).expect(Insecure),
     zone("rsasha1").keys(&[ksk(RSASHA1), zsk(RSASHA1)]),
-    zone("rsasha1n3").keys(&[ksk(RSASHA1_NSEC3), zsk(RSASHA1_NSEC3)]).nsec3(),
+    zone("rsasha1n3").keys(&[ksk(RSASHA1_NSEC3_SHA1), zsk(RSASHA1_NSEC3_SHA1)]).nsec3(),
     zone("rsa256").keys(&[ksk(RSASHA256), zsk(RSASHA256)]),
     zone("rsa512").keys(&[ksk(RSASHA512), zsk(RSASHA512)]).nsec3(),
     zone("p256"),

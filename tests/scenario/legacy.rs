@@ -9,6 +9,9 @@
 //! what was broken on purpose stays broken.
 
 use dsa::{Components, VerifyingKey};
+use qalqan::recursor::dnssec::algorithms::number::{
+    DSA, DSA_NSEC3_SHA1, RSASHA1, RSASHA1_NSEC3_SHA1, RSASHA256, RSASHA512,
+};
 use qalqan::recursor::dnssec::algorithms::{Algorithms, StandardAlgorithms, rsa_components};
 use rsa::signature::hazmat::PrehashVerifier;
 use rsa::{BoxedUint, Pkcs1v15Sign, PublicKey};
@@ -18,14 +21,6 @@ use sha2::{Digest, Sha256, Sha512};
 /// Production's algorithms, RSA keys of any size, SHA-1 and DSA.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct LegacyAlgorithms;
-
-// IANA, "DNS Security Algorithm Numbers".
-const DSA: u8 = 3;
-const RSASHA1: u8 = 5;
-const DSA_NSEC3_SHA1: u8 = 6;
-const RSASHA1_NSEC3_SHA1: u8 = 7;
-const RSASHA256: u8 = 8;
-const RSASHA512: u8 = 10;
 
 impl Algorithms for LegacyAlgorithms {
     fn supports(&self, algorithm: u8) -> bool {

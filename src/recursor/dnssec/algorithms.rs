@@ -2,6 +2,8 @@
 
 use ring::{digest, signature};
 
+use number::{ECDSAP256SHA256, ECDSAP384SHA384, ED25519, RSASHA1, RSASHA1_NSEC3_SHA1, RSASHA256, RSASHA512};
+
 /// The cryptography of DNSSEC.
 ///
 /// A seam: tests bring algorithms and key sizes that no production resolver accepts any more.
@@ -34,14 +36,19 @@ const SHA1: u8 = 1;
 const SHA256: u8 = 2;
 const SHA384: u8 = 4;
 
-// Signatures (IANA, "DNS Security Algorithm Numbers").
-const RSASHA1: u8 = 5;
-const RSASHA1_NSEC3_SHA1: u8 = 7;
-const RSASHA256: u8 = 8;
-const RSASHA512: u8 = 10;
-const ECDSAP256SHA256: u8 = 13;
-const ECDSAP384SHA384: u8 = 14;
-const ED25519: u8 = 15;
+/// The numbers of signatures (IANA, "DNS Security Algorithm Numbers").
+#[allow(missing_docs)]
+pub mod number {
+    pub const DSA: u8 = 3;
+    pub const RSASHA1: u8 = 5;
+    pub const DSA_NSEC3_SHA1: u8 = 6;
+    pub const RSASHA1_NSEC3_SHA1: u8 = 7;
+    pub const RSASHA256: u8 = 8;
+    pub const RSASHA512: u8 = 10;
+    pub const ECDSAP256SHA256: u8 = 13;
+    pub const ECDSAP384SHA384: u8 = 14;
+    pub const ED25519: u8 = 15;
+}
 
 /// What production accepts: what validators must implement (RFC 8624, section 3.1), by ring.
 ///

@@ -13,6 +13,7 @@ use crate::query::{Question, Rcode, RecordType};
 use crate::recursor::BoxFuture;
 use crate::recursor::message::{Message, Rdata, RrSet};
 
+use super::algorithms::number::ED25519;
 use super::anchors::{Anchor, TrustAnchors};
 use super::rdata::{Dnskey, Rrsig};
 use super::{Attempt, Fetch, FetchFailed, Settings, Validation, Validator, canonical, denial, signature};
@@ -20,7 +21,6 @@ use super::{Attempt, Fetch, FetchFailed, Settings, Validation, Validator, canoni
 /// The time at which everything below is valid.
 pub(super) const WALL: u64 = 1_800_000_000;
 pub(super) const NOW: Now = Now { elapsed: std::time::Duration::ZERO, wall: WALL };
-pub(super) const ED25519: u8 = 15;
 
 pub(super) fn name(text: &str) -> DomainName {
     text.parse().unwrap()
