@@ -9,17 +9,20 @@
 //! become ready together leave together. While there are such tasks the worker
 //! sleeps where they sleep, in the runtime, and looks after its socket between
 //! them; a batch of datagrams comes before each round of tasks, so that those
-//! who need not wait do not.
+//! who need not wait do not. The runtime watches the socket then and no longer:
+//! the system has work with the watch at each datagram, in and out.
 
+use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::io::unix::AsyncFd;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::runtime::{Builder, Runtime};
 use tracing::{error, warn};
 
@@ -32,7 +35,10 @@ use super::batch::{self, Batch, LateReply, ReturnPath, Wait};
 
 /// Batches that a worker still serves after it was told to stop, when datagrams keep coming.
 const LAST_BATCHES: usize = 64;
-/// How long a worker waits when the socket reports an error.
+/// Batches that a worker receives without a task before the runtime watches its socket no more. To begin again costs as
+/// much as the watch does in some ten small batches.
+const CALM: u32 = 16;
+/// How long a worker waits when the system reports an error.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// One thread with a socket of its own.
@@ -52,18 +58,10 @@ impl Worker {
             Ok(runtime) => runtime,
             Err(error) => return error!(%error, "a worker cannot start"),
         };
-        let readiness = {
-            let _inside = runtime.enter();
-            batch::watch(self.socket.clone())
-        };
-        let readiness = match readiness {
-            Ok(readiness) => readiness,
-            Err(error) => return error!(%error, "a worker cannot start"),
-        };
         let mut serving = Serving {
             worker: &self,
             runtime: &runtime,
-            readiness,
+            watch: Watch { socket: self.socket.clone(), readiness: None, calm: 0 },
             batch: Batch::new(self.is_wildcard),
             outbox: Arc::default(),
             done: Vec::with_capacity(batch::BATCH),
@@ -77,8 +75,7 @@ impl Worker {
 struct Serving<'a> {
     worker: &'a Worker,
     runtime: &'a Runtime,
-    /// Tells when a datagram has come, while the worker sleeps in its runtime.
-    readiness: AsyncFd<Arc<UdpSocket>>,
+    watch: Watch,
     batch: Batch,
     outbox: Arc<Outbox>,
     /// What became of the queries of a batch.
@@ -96,11 +93,8 @@ impl Serving<'_> {
         }
         match received {
             Ok(()) => self.serve(),
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::Interrupted | std::io::ErrorKind::WouldBlock) => {}
-            Err(error) => {
-                warn!(%error, "receiving datagrams failed");
-                std::thread::sleep(PAUSE);
-            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
+            Err(error) => pause(&error, "receiving datagrams failed"),
         }
     }
 
@@ -116,20 +110,26 @@ impl Serving<'_> {
                 return if Arc::strong_count(&self.outbox) == 1 { Poll::Ready(()) } else { Poll::Pending };
             }
             if self.runtime.metrics().num_alive_tasks() == 0 {
+                self.watch.rest();
                 self.turn(Wait::ForOne);
                 continue;
             }
-            if self.readiness.poll_read_ready(context).is_pending() {
-                return Poll::Pending;
-            }
+            let is_watched = match self.watch.poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(_)) => true,
+                Poll::Ready(Err(error)) => {
+                    pause(&error, "watching for datagrams failed");
+                    false
+                }
+            };
             self.turn(Wait::Not);
-            if self.batch.is_full() {
+            if self.batch.is_full() || !is_watched {
                 // There may be more; but it is the tasks' turn.
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
             // Nothing is left, and what comes from now on will be told.
-            if let Poll::Ready(Ok(mut readable)) = self.readiness.poll_read_ready(context) {
+            if let Poll::Ready(Ok(mut readable)) = self.watch.poll(context) {
                 readable.clear_ready();
             }
         }
@@ -173,6 +173,39 @@ impl Serving<'_> {
             self.worker.recorder.dropped(DropReason::Send);
         }
     }
+}
+
+/// Tells of datagrams while the worker sleeps in its runtime.
+struct Watch {
+    socket: Arc<UdpSocket>,
+    readiness: Option<AsyncFd<Arc<UdpSocket>>>,
+    /// Batches received since there was a task.
+    calm: u32,
+}
+
+impl Watch {
+    /// Whether a datagram may be there; if not, who polls is woken by the next. To be called within the runtime.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<AsyncFdReadyGuard<'_, Arc<UdpSocket>>>> {
+        self.calm = 0;
+        let readiness = match self.readiness.take() {
+            Some(readiness) => readiness,
+            None => batch::watch(self.socket.clone())?,
+        };
+        self.readiness.insert(readiness).poll_read_ready(context)
+    }
+
+    /// Takes note that there is no task. In a short lull the watch goes on, for the next task is near.
+    fn rest(&mut self) {
+        self.calm = self.calm.saturating_add(1);
+        if self.calm >= CALM {
+            self.readiness = None;
+        }
+    }
+}
+
+fn pause(error: &io::Error, what: &str) {
+    warn!(%error, "{what}");
+    thread::sleep(PAUSE);
 }
 
 /// Replies that have become ready since the worker last looked.
