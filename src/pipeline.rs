@@ -4,6 +4,8 @@
 //! received the query; [`Pipeline::ask`] does the rest. Neither counts or logs:
 //! an [`Outcome`] says what happened, and the front hands it to a [`Recorder`].
 
+mod outcome;
+mod settings;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -17,84 +19,21 @@ use arc_swap::{ArcSwap, Guard};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use crate::answer::cookie::{Cookie, Jar, Standing};
+use crate::answer::cookie::{Cookie, Jar};
 use crate::answer::{self, Alias, Asked, Errors, Form, Subject, Writer, Written};
 use crate::cache::{self, Cache, Entry, Found, Key, Lifetime};
 use crate::clock::{Clock, Now};
 use crate::filter::{self, Findings};
 use crate::name::{DomainName, MAX_NAME_LEN, Name};
 use crate::policy::{ActionRef, Hit, Policy, Trigger, Verdict};
-use crate::query::{Class, Client, ExtendedError, Question, Rcode, RecordType, Transport};
-use crate::recursor::{Security, Upstream};
-use crate::rule::ListId;
+use crate::query::{Class, Client, ExtendedError, Question, Rcode, RecordType};
+use crate::recursor::Upstream;
 use crate::wire::{Edns, Header, Request, RequestError};
 
+pub use outcome::{DropReason, Lookup, Match, Outcome, Recorder, Source, Writers};
+pub use settings::{AnyQueries, NonRecursive, Patience, Settings};
+
 use world::World;
-
-/// What the pipeline must be told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// How replies look.
-    pub answer: answer::Settings,
-    /// What is kept, and for how long.
-    pub cache: cache::Settings,
-    /// How long a client waits at most, and for what.
-    pub patience: Patience,
-    /// The resolver validates what the world says, or asks others who may; otherwise CD makes no difference.
-    pub validating: bool,
-    /// What a query without RD gets.
-    pub non_recursive: NonRecursive,
-    /// What a query for type ANY gets.
-    pub any: AnyQueries,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            answer: answer::Settings::default(),
-            cache: cache::Settings::default(),
-            patience: Patience::default(),
-            validating: true,
-            non_recursive: NonRecursive::default(),
-            any: AnyQueries::default(),
-        }
-    }
-}
-
-/// How long clients are kept waiting.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Patience {
-    /// No client waits longer for any answer; what comes later is for the cache.
-    pub client_timeout: Duration,
-    /// Questions that may be asked of the world at once; a client with a further one is turned away (EDE 23).
-    pub max_in_flight: usize,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self { client_timeout: Duration::from_secs(4), max_in_flight: 4096 }
-    }
-}
-
-/// What a query without RD gets, when no rule speaks about its name.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum NonRecursive {
-    /// REFUSED: the cache is nobody's business.
-    #[default]
-    Refuse,
-    /// What the cache has, or REFUSED.
-    FromCache,
-}
-
-/// What a query for type ANY gets, when no rule speaks about its name.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum AnyQueries {
-    /// What name servers say.
-    #[default]
-    Resolve,
-    /// A HINFO record and nobody is asked (RFC 8482, section 4.2).
-    Minimal,
-}
 
 /// What becomes of a query on the thread that received it.
 #[derive(Debug)]
@@ -138,126 +77,6 @@ enum Ruling {
     Redirected,
     /// Something, unless a rule about the answer says otherwise.
     AwaitsAnswer,
-}
-
-/// What happened to a query. Nothing in it names the client or what was asked.
-#[derive(Debug, Clone)]
-pub struct Outcome {
-    /// How the query came.
-    pub transport: Transport,
-    /// The type it asked for.
-    pub qtype: RecordType,
-    /// Where the answer is from.
-    pub source: Source,
-    /// The response code; of no meaning when the query was dropped.
-    pub rcode: Rcode,
-    /// The rule that decided, an allowing one too.
-    pub hit: Option<Match>,
-    /// The shadow lists that would have blocked.
-    pub shadow: SmallVec<[ListId; 2]>,
-    /// A list would have blocked a protected name.
-    pub protected: bool,
-    /// What the cache had.
-    pub lookup: Lookup,
-    /// Whether the answer is proven; `None` when it is not from the world.
-    pub security: Option<Security>,
-    /// The first Extended DNS Error of the reply.
-    pub ede: Option<u16>,
-    /// What the client's cookie was worth, when it sent one.
-    pub cookie: Option<Standing>,
-    /// Why the query was not served, when it was not.
-    pub dropped: Option<DropReason>,
-}
-
-/// A rule that decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Match {
-    /// Its list; `None` for a run-time override.
-    pub list: Option<ListId>,
-    /// The place of its action in [`Action::LABELS`](crate::rule::Action::LABELS).
-    pub action: usize,
-    /// What brought the name before the policy.
-    pub trigger: Trigger,
-}
-
-/// Where an answer is from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Source {
-    /// A rule.
-    Policy,
-    /// The cache, in time.
-    Cache,
-    /// The cache, past its time (RFC 8767).
-    Stale,
-    /// The world.
-    Upstream,
-    /// Ourselves: class CH, RFC 8482.
-    Local,
-    /// Nowhere: the query was refused or faulty, or the world did not answer.
-    Error,
-}
-
-impl Source {
-    /// The closed set of labels that metrics use, in the order of the variants.
-    pub const LABELS: [&str; 6] = ["policy", "cache", "stale", "upstream", "local", "error"];
-}
-
-/// What the cache had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Lookup {
-    /// It was not asked.
-    None,
-    /// An answer in its time.
-    Hit,
-    /// An answer past its time.
-    Stale,
-    /// Nothing.
-    Miss,
-}
-
-impl Lookup {
-    /// The closed set of labels that metrics use, in the order of the variants.
-    pub const LABELS: [&str; 4] = ["none", "hit", "stale", "miss"];
-}
-
-/// Why a query got no reply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DropReason {
-    /// Too short for a header, or longer than a query can be.
-    Malformed,
-    /// QR was set: it was a response.
-    Response,
-    /// A rule says so.
-    Policy,
-    /// The client is one to be ignored.
-    Denied,
-    /// Too much was waiting already.
-    Overload,
-    /// The system did not take the reply.
-    Send,
-}
-
-impl DropReason {
-    /// The closed set of labels that metrics use, in the order of the variants.
-    pub const LABELS: [&str; 6] = ["malformed", "response", "policy", "denied", "overload", "send"];
-}
-
-/// How many threads use a [`Recorder`] at the same time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Writers {
-    /// A worker, and what runs on its thread.
-    One,
-    /// The tasks of a runtime.
-    Many,
-}
-
-/// Takes down what happened. The front has one for each worker.
-pub trait Recorder: Send + Sync + 'static {
-    /// A query was done with, `took` after it came.
-    fn record(&self, outcome: &Outcome, took: Duration);
-
-    /// Something came that was no query, or could not be served.
-    fn dropped(&self, reason: DropReason);
 }
 
 /// The stages of an answer, in their order.
@@ -855,48 +674,5 @@ impl Served {
     fn cached(entry: Entry, now: Now) -> Self {
         let error = (!entry.is_answer()).then_some(ExtendedError::CACHED_ERROR);
         Self { source: Source::Cache, lifetime: Lifetime::After(entry.age(now)), error, entry }
-    }
-}
-
-impl Outcome {
-    fn new(client: Client, qtype: RecordType) -> Self {
-        Self {
-            transport: client.transport,
-            qtype,
-            source: Source::Error,
-            rcode: Rcode::NOERROR,
-            hit: None,
-            shadow: SmallVec::new(),
-            protected: false,
-            lookup: Lookup::None,
-            security: None,
-            ede: None,
-            cookie: None,
-            dropped: None,
-        }
-    }
-
-    fn note(&mut self, protected: bool, shadow: &[ListId]) {
-        self.protected |= protected;
-        for list in shadow {
-            if !self.shadow.contains(list) {
-                self.shadow.push(*list);
-            }
-        }
-    }
-
-    fn set(&mut self, source: Source, Written { rcode, ede }: Written) {
-        (self.source, self.rcode, self.ede) = (source, rcode, ede);
-    }
-
-    fn end(mut self, source: Source, written: Written) -> Self {
-        self.set(source, written);
-        self
-    }
-}
-
-impl Match {
-    fn of(hit: &Hit<'_>) -> Self {
-        Self { list: hit.list, action: hit.action.index(), trigger: hit.trigger }
     }
 }

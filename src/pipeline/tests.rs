@@ -6,10 +6,12 @@ use proptest::test_runner::TestRunner;
 
 use super::testing::*;
 use super::*;
+use crate::answer::cookie::Standing;
 use crate::policy::{OverrideSet, Settings as PolicySettings};
 use crate::recursor::message::RrSet;
-use crate::recursor::{BoxFuture, Resolution};
-use crate::rule::{Action, BlockReason, LocalRecord, Rule, Scope};
+use crate::recursor::{BoxFuture, Resolution, Security};
+use crate::query::Transport;
+use crate::rule::{Action, BlockReason, ListId, LocalRecord, Rule, Scope};
 use crate::snapshot::ListEntry;
 use crate::snapshot::testing::{rule, snapshot};
 
