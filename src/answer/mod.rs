@@ -322,7 +322,7 @@ const PADDED_BLOCK: usize = 468;
 
 /// The octets of `words` as they stand in a message.
 fn words<const N: usize>(words: [u16; N]) -> [[u8; 2]; N] {
-    words.map(u16::to_be_bytes)
+    std::array::from_fn(|at| words[at].to_be_bytes())
 }
 
 /// A reply without records.

@@ -162,23 +162,22 @@ impl<'s> Filter<'s> {
         (mixed ^ mixed >> 32) as u8 == at(first) ^ at(second) ^ at(third)
     }
 
-    /// How many labels the deepest of `name` and its ancestors has that may be there.
+    /// Those of `depths` at which `name` or an ancestor of it may be there. The root is not asked for.
     ///
-    /// `starts` are the places of the labels in the wire form, left to right. Only names as deep as `depths` says are
-    /// asked for, and never the root.
+    /// `starts` are the places of the labels in the wire form, left to right.
     #[inline]
-    pub(super) fn deepest(self, name: &Name, starts: &[u8], depths: Depths) -> usize {
+    pub(super) fn narrow(self, depths: Depths, name: &Name, starts: &[u8]) -> Depths {
         let wire = name.as_wire();
         let mut hash = SuffixHash::ROOT;
-        let mut deepest = 0;
+        let mut narrowed = depths.root();
         for (above, &start) in starts.iter().rev().enumerate() {
             let start = usize::from(start);
             hash = hash.child(&wire[start + 1..=start + usize::from(wire[start])]);
             if depths.may_contain(above + 1) && self.may_contain(hash) {
-                deepest = above + 1;
+                narrowed.insert(above + 1);
             }
         }
-        deepest
+        narrowed
     }
 }
 

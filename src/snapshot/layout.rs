@@ -65,6 +65,9 @@ pub(super) struct Header {
 pub(super) struct Depths(u32);
 
 impl Depths {
+    /// All numbers.
+    pub(super) const ALL: Self = Self(u32::MAX);
+
     /// Takes `labels` in.
     pub(super) fn insert(&mut self, labels: usize) {
         self.0 |= 1 << labels.min(31);
@@ -74,6 +77,24 @@ impl Depths {
     #[inline]
     pub(super) fn may_contain(self, labels: usize) -> bool {
         self.0 & 1 << labels.min(31) != 0
+    }
+
+    /// The root alone, when it is there.
+    #[inline]
+    pub(super) fn root(self) -> Self {
+        Self(self.0 & 1)
+    }
+
+    /// Whether there is no name at all.
+    #[inline]
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The most labels, up to `most`, that there may be names of.
+    #[inline]
+    pub(super) fn deepest(self, most: usize) -> usize {
+        if self.may_contain(31) { most } else { most.min(self.0.checked_ilog2().unwrap_or(0) as usize) }
     }
 }
 
@@ -144,21 +165,25 @@ impl Header {
 }
 
 /// The little-endian `u16` at `at`.
+#[inline]
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 /// The little-endian `u32` at `at`.
+#[inline]
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 /// The little-endian `u64` at `at`.
+#[inline]
 pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 /// The octets of the blob that begins at `at`.
+#[inline]
 pub(super) fn blob_at(blobs: &[u8], at: u32) -> Option<&[u8]> {
     let at = at as usize;
     let len = u32_at(blobs, at)? as usize;
@@ -216,6 +241,7 @@ impl RuleRecord {
         bytes
     }
 
+    #[inline]
     pub(super) fn read(bytes: &[u8; Self::LEN]) -> Self {
         let half = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let word = |at: usize| u64::from(half(at + 4)) << 32 | u64::from(half(at));

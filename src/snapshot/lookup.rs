@@ -20,8 +20,7 @@
 //! `i` is the place of the input in a table of common ones, `n` the number of
 //! transitions, and 0 for either says that it has an octet of its own.
 
-use super::layout::u64_at;
-use crate::name::Name;
+use super::layout::{Depths, u64_at};
 use crate::rule::owner::MAX_OWNER_KEY_LEN;
 
 /// Where the final node without an output is said to be; no octet stands for it.
@@ -30,20 +29,27 @@ const EMPTY_NODE: usize = 0;
 const INDEX_THRESHOLD: usize = 32;
 /// Octets behind the root: count, address, checksum.
 const FOOTER_LEN: usize = 20;
+/// What closes each label of a key but the last.
+const SEPARATOR: u8 = 0;
 /// The inputs that `fst` writes in six bits, by their number from 1.
 const COMMON_INPUTS: [u8; 63] = *b"te/oasripcnw.hlm-du012g=:bf3y5&_4v9678k%?xCDASFIBEjPTzRNM+LOqHG";
 
-/// For each input the state octet of a node that leads from it to the node just before; 0, which is none, for an input
-/// that is not common.
-const RUN_NODES: [u8; 256] = {
-    let mut nodes = [0; 256];
+/// For each input the state octet of a node that leads from it to the node just before.
+const RUN_NODES: [u16; 256] = {
+    let mut nodes = [NO_RUN_NODE; 256];
     let mut number = 0;
     while number < COMMON_INPUTS.len() {
-        nodes[COMMON_INPUTS[number] as usize] = 0xc0 | (number as u8 + 1);
+        nodes[COMMON_INPUTS[number] as usize] = 0xc0 | (number as u16 + 1);
         number += 1;
     }
     nodes
 };
+
+/// What stands in [`RUN_NODES`] for inputs that are not common; no octet is equal to it.
+const NO_RUN_NODE: u16 = 0x100;
+
+/// The most octets that an address in a node has: a part is far smaller than four gigabytes.
+const MAX_ADDRESS_LEN: usize = 4;
 
 /// A graph in a section of the file.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +77,8 @@ enum Node {
 struct Many {
     is_final: bool,
     count: usize,
+    /// The inputs of the first eight transitions, that of the first the highest octet; nothing when there is an index.
+    first_inputs: u64,
     /// Behind the inputs; the index, when there is one, begins here.
     inputs_end: usize,
     address_len: usize,
@@ -106,65 +114,43 @@ impl<'s> Graph<'s> {
         Some(state.1.wrapping_add(self.final_output(state.0)?))
     }
 
-    /// Calls `found` with the number of labels and the value of each key that is `name` or an ancestor of it behind the
-    /// key that has led to `state`, from the root down, for at most `labels` labels.
+    /// Calls `found` with the number of labels and the value of each key that `key` is or begins with, from the root
+    /// down; `labels` says which numbers of labels to look at. `key` is a [`stem`] and goes on behind the key that has
+    /// led to `state`.
     ///
     /// A name of which the graph knows nothing may have ancestors that it knows: falling off the graph ends the walk,
     /// it does not undo what was found.
     #[inline]
-    pub(super) fn walk(
-        self,
-        mut state: State,
-        name: &Name,
-        starts: &[u8],
-        labels: usize,
-        found: &mut impl FnMut(usize, u64),
-    ) {
-        let wire = name.as_wire();
-        let mut starts = starts.iter().rev();
-        for above in 0..=labels {
-            if above > 0 {
-                let Some(&start) = starts.next() else { return };
-                let label = &wire[usize::from(start) + 1..][..usize::from(wire[usize::from(start)])];
-                let Some(next) = self.walk_label(state, label, above > 1) else { return };
-                state = next;
-            }
-            if let Some(value) = self.value(state) {
+    pub(super) fn walk(self, mut state: State, key: &[u8], labels: Depths, found: &mut impl FnMut(usize, u64)) {
+        let mut look = |above, state| {
+            if labels.may_contain(above)
+                && let Some(value) = self.value(state)
+            {
                 found(above, value);
             }
-        }
-    }
-
-    /// Where `label` leads, behind a separator unless it is the first.
-    #[inline]
-    fn walk_label(self, mut state: State, label: &[u8], with_separator: bool) -> Option<State> {
-        if with_separator {
-            state = self.step(state, 0)?;
-        }
-        for &octet in label {
+        };
+        look(0, state);
+        let mut above = 1;
+        for &octet in key {
             // Most of a name that is listed is a run of these nodes.
-            if self.octets.get(state.0) == Some(&RUN_NODES[usize::from(octet)]) {
+            if self.octets.get(state.0).is_some_and(|&node| u16::from(node) == RUN_NODES[usize::from(octet)]) {
                 state.0 -= 1;
                 continue;
             }
-            let input = if octet <= 1 {
-                state = self.step(state, 1)?;
-                octet + 1
-            } else {
-                octet
-            };
-            state = self.stride(state, input)?;
+            if octet == SEPARATOR {
+                look(above, state);
+                above += 1;
+            }
+            let Some(next) = self.step(state, octet) else { return };
+            state = next;
         }
-        Some(state)
+        if !key.is_empty() {
+            look(above, state);
+        }
     }
 
-    fn step(self, state: State, input: u8) -> Option<State> {
-        self.stride(state, input)
-    }
-
-    /// As [`step`](Self::step), in place: for the one step that most of a walk consists of.
     #[inline(always)]
-    fn stride(self, (address, output): State, input: u8) -> Option<State> {
+    fn step(self, (address, output): State, input: u8) -> Option<State> {
         match self.node(address)? {
             Node::Empty => None,
             Node::One { input: only, output: more, target } => {
@@ -172,27 +158,26 @@ impl<'s> Graph<'s> {
             }
             Node::Many(node) => {
                 let index = self.find(node, input)?;
-                let target = self.target(node, index)?;
-                let before = if index + 1 < node.count { self.target(node, index + 1)? } else { EMPTY_NODE };
-                self.touch(before, target);
-                Some((target, output.wrapping_add(self.output(node, index)?)))
+                let [delta, before] = self.deltas(node, index)?;
+                let target = node.target(delta);
+                // What is below a transition was written between the target of the one before and its own, but for
+                // endings that many names share.
+                self.touch(target, if index + 1 < node.count { before.wrapping_sub(delta) } else { usize::MAX });
+                let more = if node.output_len > 0 { self.output(node, index)? } else { 0 };
+                Some((target, output.wrapping_add(more)))
             }
         }
     }
 
     /// Reads the lines that the walk may come to below the node at `target`, with nothing waiting for them, so that
-    /// they come from memory at once and not one after the other.
-    ///
-    /// What is below a transition was written between the target of the one `before` and its own, but for endings that
-    /// many names share.
+    /// they come from memory at once and not one after the other. There are about `len` octets.
     #[inline(always)]
-    fn touch(self, before: usize, target: usize) {
+    fn touch(self, target: usize, len: usize) {
         const LINE: usize = 64;
         // Of a larger part a walk sees little.
         const MOST: usize = 6 * LINE;
-        let len = target.wrapping_sub(before);
-        if len <= LINE {
-            // It has come with what is around it.
+        if len <= LINE || target == EMPTY_NODE {
+            // It has come with what is around it, or there is nothing.
             return;
         }
         // A node may reach over the line that its address is in.
@@ -205,40 +190,44 @@ impl<'s> Graph<'s> {
     /// Reads the node that ends at `address`.
     #[inline(always)]
     fn node(self, address: usize) -> Option<Node> {
-        if address == EMPTY_NODE {
-            return Some(Node::Empty);
-        }
-        let state = *self.octets.get(address)?;
+        // In front of the first node stand sixteen octets of the graph's own header, so that this cannot lead out.
+        let Some(end) = self.octets.get(..=address)?.last_chunk::<16>() else {
+            return (address == EMPTY_NODE).then_some(Node::Empty);
+        };
+        let [.., third, second, state] = *end;
         let low = usize::from(state & 0x3f);
         if state & 0x80 != 0 {
             // One transition.
-            let (input, before) = match low {
-                0 => (*self.octets.get(address.wrapping_sub(1))?, address.wrapping_sub(1)),
-                common => (COMMON_INPUTS[common - 1], address),
+            let (input, sizes, before) = match low {
+                0 => (second, third, address - 1),
+                common => (COMMON_INPUTS[common - 1], second, address),
             };
             if state & 0x40 != 0 {
-                return Some(Node::One { input, output: 0, target: before.wrapping_sub(1) });
+                return Some(Node::One { input, output: 0, target: before - 1 });
             }
-            let sizes_at = before.wrapping_sub(1);
-            let (address_len, output_len) = self.sizes(sizes_at)?;
-            let delta_at = sizes_at.wrapping_sub(address_len);
+            let (address_len, output_len) = split(sizes);
+            let delta_at = (before - 1).wrapping_sub(address_len);
             let output_at = delta_at.wrapping_sub(output_len);
             let target = target(output_at, self.number(delta_at, address_len)?);
             return Some(Node::One { input, output: self.number(output_at, output_len)?, target });
         }
-        let (count, before) = match low {
-            0 => match *self.octets.get(address.wrapping_sub(1))? {
-                // One transition has a node of the other kind, so the 1 is free to stand for 256.
-                1 => (256, address.wrapping_sub(1)),
-                count => (usize::from(count), address.wrapping_sub(1)),
-            },
-            count => (count, address),
+        let (count, sizes, inputs) = match (low, second) {
+            // One transition has a node of the other kind, so the 1 is free to stand for 256.
+            (0, 1) => (256, third, &end[5..13]),
+            (0, count) => (usize::from(count), third, &end[5..13]),
+            (count, sizes) => (count, sizes, &end[6..14]),
         };
-        let sizes_at = before.wrapping_sub(1);
-        let (address_len, output_len) = self.sizes(sizes_at)?;
+        let (address_len, output_len) = split(sizes);
         let index_len = if count > INDEX_THRESHOLD { 256 } else { 0 };
-        let inputs_end = sizes_at.wrapping_sub(index_len);
-        Some(Node::Many(Many { is_final: state & 0x40 != 0, count, inputs_end, address_len, output_len }))
+        let sizes_at = if low == 0 { address - 2 } else { address - 1 };
+        Some(Node::Many(Many {
+            is_final: state & 0x40 != 0,
+            count,
+            first_inputs: u64_at(inputs, 0)?,
+            inputs_end: sizes_at.wrapping_sub(index_len),
+            address_len,
+            output_len,
+        }))
     }
 
     #[inline]
@@ -247,8 +236,7 @@ impl<'s> Graph<'s> {
             Node::Empty => Some(0),
             Node::One { .. } => None,
             Node::Many(node) if node.is_final => {
-                let at = node.begin().wrapping_sub(node.output_len);
-                self.number(at, node.output_len)
+                self.number(node.begin(), node.output_len)
             }
             Node::Many(_) => None,
         }
@@ -265,27 +253,35 @@ impl<'s> Graph<'s> {
         // eight of them, read as one number, the first is the highest octet.
         const ONES: u64 = u64::MAX / 0xff;
         const LOW_BITS: u64 = ONES * 0x7f;
-        for eight in 0..node.count.div_ceil(8) {
-            // In front of the first node stand sixteen octets of the graph's own header, so that this cannot lead out.
-            let at = node.inputs_end.wrapping_sub(8 * (eight + 1));
-            let differing = u64::from_le_bytes(*self.octets.get(at..)?.first_chunk()?) ^ (ONES * u64::from(input));
+        let mut inputs = node.first_inputs;
+        let mut before = 0;
+        loop {
+            let differing = inputs ^ (ONES * u64::from(input));
             // Sets the high bit of each octet that does not differ, and nothing else.
             let equal = !(((differing & LOW_BITS) + LOW_BITS) | differing | LOW_BITS);
             if equal != 0 {
-                let index = 8 * eight + equal.leading_zeros() as usize / 8;
+                let index = before + equal.leading_zeros() as usize / 8;
                 return (index < node.count).then_some(index);
             }
+            before += 8;
+            if before >= node.count {
+                return None;
+            }
+            inputs = u64_at(self.octets, node.inputs_end.checked_sub(before + 8)?)?;
         }
-        None
     }
 
-    /// Where transition `index` of `node` leads.
+    /// How far before the beginning of `node` lie the target of transition `index` and that of the next; the latter is
+    /// of no meaning behind the last.
     #[inline(always)]
-    fn target(self, node: Many, index: usize) -> Option<usize> {
+    fn deltas(self, node: Many, index: usize) -> Option<[usize; 2]> {
+        if node.address_len > MAX_ADDRESS_LEN {
+            return None;
+        }
         let addresses_end = node.inputs_end.wrapping_sub(node.count);
-        let delta = self.number(addresses_end.wrapping_sub((index + 1) * node.address_len), node.address_len)?;
-        let begin = if node.is_final { node.begin().wrapping_sub(node.output_len) } else { node.begin() };
-        Some(target(begin, delta))
+        let both = u64_at(self.octets, addresses_end.wrapping_sub((index + 2) * node.address_len))?;
+        let (bits, mask) = (8 * node.address_len, MASKS[node.address_len]);
+        Some([(both >> bits & mask) as usize, (both & mask) as usize])
     }
 
     /// The output of transition `index` of `node`.
@@ -295,29 +291,12 @@ impl<'s> Graph<'s> {
         self.number(outputs_end.wrapping_sub((index + 1) * node.output_len), node.output_len)
     }
 
-    /// How many octets addresses and outputs have in a node.
-    #[inline(always)]
-    fn sizes(self, at: usize) -> Option<(usize, usize)> {
-        let sizes = *self.octets.get(at)?;
-        Some((usize::from(sizes >> 4), usize::from(sizes & 0x0f)))
-    }
-
     /// The little-endian number of `len` octets at `at`; of more than eight the first ones.
     #[inline(always)]
     fn number(self, at: usize, len: usize) -> Option<u64> {
-        const MASKS: [u64; 16] = {
-            let mut masks = [u64::MAX; 16];
-            let mut len = 0;
-            while len < 8 {
-                masks[len] = (1 << (8 * len)) - 1;
-                len += 1;
-            }
-            masks
-        };
         // Eight octets can always be read: behind every node stands the footer.
         const _: () = assert!(FOOTER_LEN >= 8);
-        let octets = self.octets.get(at..)?.first_chunk()?;
-        Some(u64::from_le_bytes(*octets) & MASKS[len & 0x0f])
+        Some(u64_at(self.octets, at)? & MASKS[len & 0x0f])
     }
 
     /// All keys with their values, in order.
@@ -327,15 +306,39 @@ impl<'s> Graph<'s> {
 }
 
 impl Many {
-    /// Where the node begins, but for its final output.
-    #[inline]
+    /// Where the transitions' addresses count from.
+    #[inline(always)]
     fn begin(self) -> usize {
-        self.inputs_end.wrapping_sub(self.count * (1 + self.address_len + self.output_len))
+        let transitions = self.inputs_end.wrapping_sub(self.count * (1 + self.address_len + self.output_len));
+        if self.is_final { transitions.wrapping_sub(self.output_len) } else { transitions }
+    }
+
+    /// Where a transition leads.
+    #[inline(always)]
+    fn target(self, delta: usize) -> usize {
+        target(self.begin(), delta as u64)
     }
 }
 
+/// How many octets addresses and outputs have in a node.
+#[inline(always)]
+fn split(sizes: u8) -> (usize, usize) {
+    (usize::from(sizes >> 4), usize::from(sizes & 0x0f))
+}
+
+/// The bits of a number of so many octets.
+const MASKS: [u64; 16] = {
+    let mut masks = [u64::MAX; 16];
+    let mut len = 0;
+    while len < 8 {
+        masks[len] = (1 << (8 * len)) - 1;
+        len += 1;
+    }
+    masks
+};
+
 /// The address that `delta` octets before the beginning of a node stands for.
-#[inline]
+#[inline(always)]
 fn target(begin: usize, delta: u64) -> usize {
     if delta == 0 { EMPTY_NODE } else { begin.wrapping_sub(delta as usize) }
 }
@@ -399,7 +402,8 @@ impl Keys<'_> {
                     let input_at = node.inputs_end.wrapping_sub(branch.next + 1);
                     let input = self.graph.octets.get(input_at).copied();
                     let output = self.graph.output(node, branch.next);
-                    let transition = output.zip(self.graph.target(node, branch.next));
+                    let deltas = self.graph.deltas(node, branch.next);
+                    let transition = output.zip(deltas).map(|(output, [delta, _])| (output, node.target(delta)));
                     input.zip(transition).map(|(input, (output, target))| (input, output, target))
                 }
                 _ => None,
@@ -437,7 +441,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::name::{DomainName, MAX_KEY_LEN};
+    use crate::name::{DomainName, MAX_KEY_LEN, Name};
 
     fn built(keys: &BTreeMap<Vec<u8>, u64>) -> Vec<u8> {
         let mut builder = fst::raw::Builder::memory();
@@ -460,10 +464,10 @@ mod tests {
     }
 
     fn walked(graph: Graph<'_>, name: &Name) -> Vec<(usize, u64)> {
-        let mut places = [0; 128];
-        let starts = super::super::label_starts(name, &mut places);
         let mut found = Vec::new();
-        graph.walk(graph.start(), name, starts, starts.len(), &mut |labels, value| found.push((labels, value)));
+        let mut key = [0; MAX_KEY_LEN];
+        let key = stem(name.reversed_key(&mut key));
+        graph.walk(graph.start(), key, Depths::ALL, &mut |labels, value| found.push((labels, value)));
         found
     }
 
@@ -476,6 +480,17 @@ mod tests {
             let number = usize::from(section[Graph::new(&section).unwrap().root] & 0x3f);
             let expected = COMMON_INPUTS.iter().position(|&common| common == octet).map_or(0, |at| at + 1);
             assert_eq!(number, expected, "{octet}");
+        }
+    }
+
+    #[test]
+    fn an_uncommon_octet_is_found_among_many() {
+        // The state octet of such a node is 0: it has more than 63 transitions, and is not final.
+        let keys: BTreeMap<_, _> = (128..=255u8).map(|octet| (vec![b'a', octet], u64::from(octet))).collect();
+        let section = built(&keys);
+        for octet in 128..=255u8 {
+            let name = DomainName::root().child(&[b'a', octet]).unwrap();
+            assert_eq!(walked(Graph::new(&section).unwrap(), &name), [(1, u64::from(octet))], "{octet}");
         }
     }
 

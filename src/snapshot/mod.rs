@@ -362,17 +362,18 @@ impl Snapshot {
     pub fn find<'s>(&'s self, name: &Name, mut found: impl FnMut(usize, RuleSet<'s>)) {
         let mut places = [0; 128];
         let starts = label_starts(name, &mut places);
-        let labels = match self.filter_plan {
-            Some(plan) => Filter::new(plan, &self.file[self.filter.clone()]).deepest(name, starts, self.depths),
-            None => starts.len(),
+        let depths = match self.filter_plan {
+            Some(plan) => Filter::new(plan, &self.file[self.filter.clone()]).narrow(self.depths, name, starts),
+            None => self.depths,
         };
-        if labels == 0 && !self.depths.may_contain(0) {
+        if depths.is_empty() {
             return;
         }
+        let labels = depths.deepest(starts.len());
         let mut key = [0; MAX_KEY_LEN];
-        let key = name.reversed_suffix_key(&starts[starts.len() - labels..], &mut key);
-        let Some(graph) = self.parts().graph_for(stem(key)) else { return };
-        graph.walk(graph.start(), name, starts, labels, &mut |labels, value| {
+        let key = stem(name.reversed_suffix_key(&starts[starts.len() - labels..], &mut key));
+        let Some(graph) = self.parts().graph_for(key) else { return };
+        graph.walk(graph.start(), key, depths, &mut |labels, value| {
             if let Some(set) = self.set(value) {
                 found(labels, set);
             }
@@ -394,7 +395,7 @@ impl Snapshot {
         let key = stem(&key[..NAME_SERVER_KEY.len() + behind]);
         let Some(graph) = self.parts().graph_for(key) else { return };
         let Some(state) = graph.follow(graph.start(), &NAME_SERVER_KEY) else { return };
-        graph.walk(state, name, starts, starts.len(), &mut |labels, value| {
+        graph.walk(state, &key[NAME_SERVER_KEY.len()..], Depths::ALL, &mut |labels, value| {
             if let Some(set) = self.set(value) {
                 found(labels, set);
             }
@@ -446,7 +447,7 @@ impl Snapshot {
     #[inline]
     fn rule(&self, index: usize) -> Option<RuleRef<'_>> {
         let records = self.file[self.rules.clone()].as_chunks().0;
-        Some(RuleRef::new(self, RuleRecord::read(records.get(index)?)))
+        Some(RuleRef::new(self, records.get(index)?))
     }
 
     #[inline]

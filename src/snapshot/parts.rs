@@ -42,14 +42,15 @@ const COUNT_LEN: usize = 8;
 /// What tells parts apart: the beginning of the BLAKE3 hash of their keys and values.
 type Digest = [u8; 16];
 
-/// The beginning of a key, filled up with zeros.
-type Prefix = [u8; 16];
+/// The beginning of a key, filled up with zeros, as a number: numbers are in the order of the keys.
+type Prefix = u128;
 
+#[inline]
 fn prefix_of(key: &[u8]) -> Prefix {
     let mut prefix = [0; 16];
     let len = key.len().min(prefix.len());
     prefix[..len].copy_from_slice(&key[..len]);
-    prefix
+    Prefix::from_be_bytes(prefix)
 }
 
 /// What the directory says of a part.
@@ -71,7 +72,7 @@ impl Record {
 
     fn to_bytes(self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
-        bytes[..16].copy_from_slice(&self.prefix);
+        bytes[..16].copy_from_slice(&self.prefix.to_be_bytes());
         bytes[16..32].copy_from_slice(&self.digest);
         bytes[32..40].copy_from_slice(&self.end.to_le_bytes());
         bytes[40..44].copy_from_slice(&self.first.to_le_bytes());
@@ -81,11 +82,10 @@ impl Record {
 
     #[inline]
     fn read(bytes: &[u8; Self::LEN]) -> Self {
-        let (mut prefix, mut digest) = ([0; 16], [0; 16]);
-        prefix.copy_from_slice(&bytes[..16]);
+        let mut digest = [0; 16];
         digest.copy_from_slice(&bytes[16..32]);
         Self {
-            prefix,
+            prefix: Self::prefix(bytes),
             digest,
             end: Self::end(bytes),
             first: Self::first(bytes),
@@ -93,7 +93,13 @@ impl Record {
         }
     }
 
-    /// [`Record::end`] alone, which is all that a look-up needs.
+    /// [`Record::prefix`] alone: a look-up needs no more of most records.
+    #[inline]
+    fn prefix(bytes: &[u8; Self::LEN]) -> Prefix {
+        bytes.first_chunk().map_or(0, |prefix| Prefix::from_be_bytes(*prefix))
+    }
+
+    /// [`Record::end`] alone.
     #[inline]
     fn end(bytes: &[u8; Self::LEN]) -> u64 {
         u64_at(bytes, 32).unwrap_or_default()
@@ -150,9 +156,9 @@ impl<'s> Parts<'s> {
     #[inline]
     fn behind(self, stem: &[u8]) -> usize {
         let prefix = prefix_of(stem);
-        self.records().partition_point(|bytes| {
-            let order = bytes.first_chunk().map_or(Ordering::Less, |first| Prefix::cmp(first, &prefix));
-            order.then_with(|| blob_at(self.directory, Record::first(bytes)).cmp(&Some(stem))).is_le()
+        self.records().partition_point(|bytes| match Record::prefix(bytes).cmp(&prefix) {
+            Ordering::Equal => blob_at(self.directory, Record::first(bytes)) <= Some(stem),
+            order => order.is_lt(),
         })
     }
 
@@ -170,7 +176,8 @@ impl<'s> Parts<'s> {
 
     #[inline]
     fn range(self, index: usize) -> Option<Range<usize>> {
-        let end = |index: usize| Some(Record::end(self.records().get(index)?) as usize);
+        let records = self.records();
+        let end = |index: usize| Some(Record::end(records.get(index)?) as usize);
         Some(if index == 0 { 0 } else { end(index - 1)? }..end(index)?)
     }
 
@@ -422,6 +429,7 @@ mod tests {
 
     use super::*;
     use crate::name::{DomainName, MAX_KEY_LEN, Name};
+    use crate::snapshot::layout::Depths;
     use crate::snapshot::lookup::stem;
 
     struct Sections {
@@ -462,11 +470,10 @@ mod tests {
     }
 
     fn found(parts: Parts<'_>, name: &Name) -> Vec<(usize, u64)> {
-        let mut places = [0; 128];
-        let starts = super::super::label_starts(name, &mut places);
         let mut found = Vec::new();
-        if let Some(graph) = parts.graph_for(stem(&key(name))) {
-            graph.walk(graph.start(), name, starts, starts.len(), &mut |labels, value| found.push((labels, value)));
+        let key = key(name);
+        if let Some(graph) = parts.graph_for(stem(&key)) {
+            graph.walk(graph.start(), stem(&key), Depths::ALL, &mut |labels, value| found.push((labels, value)));
         }
         found
     }

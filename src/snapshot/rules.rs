@@ -321,17 +321,23 @@ impl<'s> DossierRef<'s> {
 #[derive(Debug, Clone, Copy)]
 pub struct RuleRef<'s> {
     snapshot: &'s Snapshot,
-    record: RuleRecord,
+    octets: &'s [u8; RuleRecord::LEN],
 }
 
 impl<'s> RuleRef<'s> {
-    pub(super) fn new(snapshot: &'s Snapshot, record: RuleRecord) -> Self {
-        Self { snapshot, record }
+    pub(super) fn new(snapshot: &'s Snapshot, octets: &'s [u8; RuleRecord::LEN]) -> Self {
+        Self { snapshot, octets }
+    }
+
+    /// All of its record; whoever needs one field pays for no other.
+    #[inline]
+    fn record(self) -> RuleRecord {
+        RuleRecord::read(self.octets)
     }
 
     /// Whether every number in the record means something.
     pub(super) fn is_sound(self) -> bool {
-        let record = self.record;
+        let record = self.record();
         let there = |blob| blob == NO_BLOB || self.snapshot.blob(blob).is_some();
         let payload = self.snapshot.blob(record.payload);
         let names: usize = self.except().map(|name| name.as_wire().len()).sum();
@@ -349,78 +355,82 @@ impl<'s> RuleRef<'s> {
     /// The list it is from.
     #[inline]
     pub fn list(self) -> ListId {
-        ListId(self.record.list)
+        ListId(self.record().list)
     }
 
     /// Which names it covers, seen from the name it is filed under.
     #[inline]
     pub fn scope(self) -> Scope {
         // `open` has refused every other number.
-        decode_scope(self.record.scope).unwrap_or(Scope::Exact)
+        decode_scope(self.record().scope).unwrap_or(Scope::Exact)
     }
 
     /// Whether it wins over rules that are not important.
     #[inline]
     pub fn is_important(self) -> bool {
-        self.record.flags & RuleRecord::IMPORTANT != 0
+        self.record().flags & RuleRecord::IMPORTANT != 0
     }
 
     /// Whether its matches are counted and block nothing.
     #[inline]
     pub fn is_shadow(self) -> bool {
-        self.record.flags & RuleRecord::SHADOW != 0
+        self.record().flags & RuleRecord::SHADOW != 0
     }
 
     /// Whether its action is [`Action::Allow`].
     #[inline]
     pub fn is_allow(self) -> bool {
-        usize::from(self.record.action) == Action::Allow.index()
+        usize::from(self.record().action) == Action::Allow.index()
     }
 
     /// What it does.
+    #[inline]
     pub fn action(self) -> ActionRef<'s> {
         // `open` has refused what cannot be decoded.
-        decode_action(self.record.action, self.snapshot.blob(self.record.payload)).unwrap_or(ActionRef::Sinkhole)
+        decode_action(self.record().action, self.snapshot.blob(self.record().payload)).unwrap_or(ActionRef::Sinkhole)
     }
 
     /// The reason its blocked answers give.
+    #[inline]
     pub fn reason(self) -> BlockReason {
-        REASONS.get(usize::from(self.record.reason)).copied().unwrap_or(BlockReason::None)
+        REASONS.get(usize::from(self.record().reason)).copied().unwrap_or(BlockReason::None)
     }
 
     /// Whether it is for queries of `qtype`.
     #[inline]
     pub fn covers_type(self, qtype: RecordType) -> bool {
-        self.record.types == NO_BLOB
-            || self.snapshot.blob(self.record.types).is_none_or(|blob| types_cover(blob, qtype))
+        self.record().types == NO_BLOB
+            || self.snapshot.blob(self.record().types).is_none_or(|blob| types_cover(blob, qtype))
     }
 
     /// The names that, with all below them, it leaves alone.
+    #[inline]
     pub fn except(self) -> impl Iterator<Item = &'s Name> {
-        decode_names(self.snapshot.blob(self.record.except).unwrap_or(&[]))
+        decode_names(self.snapshot.blob(self.record().except).unwrap_or(&[]))
     }
 
     /// Whether it leaves `name` alone.
     #[inline]
     pub fn excepts(self, name: &Name) -> bool {
-        self.record.except != NO_BLOB && self.except().any(|except| name.is_at_or_below(except))
+        self.record().except != NO_BLOB && self.except().any(|except| name.is_at_or_below(except))
     }
 
     /// The second from which on it is in force.
     #[inline]
     pub fn effective_at(self) -> u64 {
-        self.record.effective_at
+        self.record().effective_at
     }
 
     /// The second from which on it is no longer in force; `u64::MAX` without an end.
     #[inline]
     pub fn expires_at(self) -> u64 {
-        self.record.expires_at
+        self.record().expires_at
     }
 
     /// What is on file about it.
+    #[inline]
     pub fn dossier(self) -> Option<DossierRef<'s>> {
-        self.snapshot.blob(self.record.dossier).map(|encoded| DossierRef { snapshot: self.snapshot, encoded })
+        self.snapshot.blob(self.record().dossier).map(|encoded| DossierRef { snapshot: self.snapshot, encoded })
     }
 
     /// Whether it says the same as `other`, which may be of another snapshot.
@@ -431,10 +441,10 @@ impl<'s> RuleRef<'s> {
             types: NO_BLOB,
             except: NO_BLOB,
             dossier: NO_BLOB,
-            ..rule.record
+            ..rule.record()
         };
         let same_blob = |blob: fn(&RuleRecord) -> u32| {
-            self.snapshot.blob(blob(&self.record)) == other.snapshot.blob(blob(&other.record))
+            self.snapshot.blob(blob(&self.record())) == other.snapshot.blob(blob(&other.record()))
         };
         let list = |rule: RuleRef<'_>| rule.snapshot.inventory().lists[rule.list().index()].name.clone();
         plain(self) == plain(other)
