@@ -235,9 +235,7 @@ impl<'s> Graph<'s> {
         match self.node(address)? {
             Node::Empty => Some(0),
             Node::One { .. } => None,
-            Node::Many(node) if node.is_final => {
-                self.number(node.begin(), node.output_len)
-            }
+            Node::Many(node) if node.is_final => self.number(node.begin(), node.output_len),
             Node::Many(_) => None,
         }
     }
