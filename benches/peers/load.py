@@ -39,6 +39,8 @@ class Run:
             return float(found[1]) if found else 0.0
 
         self.sent, self.rate = figure("Queries sent"), figure("Queries per second")
+        # How many a second were asked, and above, were answered.
+        self.asked = self.sent / max(figure(r"Run time \(s\)"), 0.001)
         codes = re.search(r"Response codes:\s+(.*)", output)
         self.codes = {code: int(count) for code, count in re.findall(r"(\w+) (\d+)", codes[1])} if codes else {}
         # "> NOERROR www.example. A 0.000123" for each, with -v.
@@ -47,17 +49,35 @@ class Run:
     def answered(self, codes):
         return sum(self.codes.get(code, 0) for code in codes)
 
-    def latency(self, share):
-        return self.latencies[int(share * (len(self.latencies) - 1))]
+    def milliseconds(self, share):
+        """The latency that such a share of the answers had at most."""
+        return self.latencies[int(share * (len(self.latencies) - 1))] * 1000 if self.latencies else None
 
 
-def dnsperf(path, *options, port=PORT, seconds=10):
+def dnsperf(path, *options, **settings):
     """Asks what is in the file, once, for at most `seconds`."""
+    with dnsperf_beside(path, *options, **settings) as process:
+        output, _ = process.communicate()
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, process.args)
+    return Run(output)
+
+
+@contextlib.contextmanager
+def dnsperf_beside(path, *options, port=PORT, seconds=10, cores=None, yields=False):
+    """The same in the background for as long as the context lasts; `yields` lets everybody else go first."""
+    def place():
+        os.sched_setaffinity(0, cores or processes.OTHER_CORES)
+        os.nice(10 if yields else 0)
+
     command = ["dnsperf", "-s", ADDRESS, "-p", str(port), "-d", path, "-n", "1", "-l", str(seconds), "-t", "5", "-e",
                *options]
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True,
-                            preexec_fn=lambda: os.sched_setaffinity(0, processes.OTHER_CORES))
-    return Run(result.stdout)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=place)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def full_speed(transport, under_way):

@@ -1,4 +1,5 @@
-"""Processes on this machine: where they run, what CPU time and memory they take, and a network of their own.
+"""Processes on this machine: where they run, what CPU time and memory they take, how they end, and a network of
+their own.
 
 Linux only. A figure of a process takes in its children, since some servers work in several.
 """
@@ -15,6 +16,7 @@ import struct
 import subprocess
 import sys
 import time
+import typing
 
 CORES = sorted(os.sched_getaffinity(0))
 # The server under test has one core for itself; load and name servers share the others.
@@ -72,12 +74,16 @@ def start(command, cores, log):
 
 
 def stop(process, patience=10):
+    """Asks it to end; returns the seconds that it took, or nothing when it had to be killed."""
+    began = time.monotonic()
     process.terminate()
     try:
         process.wait(patience)
+        return time.monotonic() - began
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         process.wait()
+        return None
 
 
 def installed(program):
@@ -96,17 +102,41 @@ def family(pid):
     return pids
 
 
-def cpu_seconds(pid):
-    """User and system time, to the nanosecond for those that run and to the tick for children that have ended."""
-    total = 0.0
+class Usage(typing.NamedTuple):
+    """What a process has used since it was started."""
+
+    cpu: float
+    # How often its threads gave up a core, and how often one was taken from them.
+    voluntary: int
+    involuntary: int
+
+    def since(self, before):
+        return Usage(*(now - then for now, then in zip(self, before)))
+
+
+def usage(pid):
+    """CPU is user and system time, to the nanosecond for those that run, to the tick for children that have ended."""
+    cpu, switches = 0.0, [0, 0]
     for member in family(pid):
         with contextlib.suppress(OSError):
             # The CPU clock of another process (clock_getcpuclockid(3), as Linux numbers it).
-            total += time.clock_gettime(~member << 3 | 2)
+            cpu += time.clock_gettime(~member << 3 | 2)
             with open(f"/proc/{member}/stat", encoding="ascii") as file:
                 fields = file.read().rsplit(")", 1)[1].split()
-            total += (int(fields[13]) + int(fields[14])) / TICK
-    return total
+            cpu += (int(fields[13]) + int(fields[14])) / TICK
+            for thread in os.listdir(f"/proc/{member}/task"):
+                lines = fields_of(f"/proc/{member}/task/{thread}/status")
+                switches[0] += lines["voluntary_ctxt_switches"]
+                switches[1] += lines["nonvoluntary_ctxt_switches"]
+    return Usage(cpu, *switches)
+
+
+def fields_of(path):
+    """The lines "name: number" of a file in /proc."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        lines = (line.split(":", 1) for line in file if ":" in line)
+        words = ((name, value.split()) for name, value in lines)
+        return {name: int(value[0]) for name, value in words if value and value[0].isdigit()}
 
 
 def memory_mb(pid):
@@ -117,3 +147,12 @@ def memory_mb(pid):
             with open(f"/proc/{member}/statm", encoding="ascii") as file:
                 pages += int(file.read().split()[1])
     return pages * PAGE / 2**20
+
+
+def memory(pid):
+    """Resident memory, and the process's share of it where each page is divided by those who map it."""
+    shares = 0
+    for member in family(pid):
+        with contextlib.suppress(OSError, KeyError):
+            shares += fields_of(f"/proc/{member}/smaps_rollup")["Pss"]
+    return {"rss": memory_mb(pid), "pss": shares / 1024}

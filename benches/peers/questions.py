@@ -3,6 +3,7 @@
 Names that are not listed lie in zones of [`world`](world.py), one name a zone.
 """
 
+import copy
 import os
 import random
 import struct
@@ -12,32 +13,56 @@ game bet pixel img api cloud mail web best top free my""".split()
 ENDINGS = "com com com net org ru kz info xyz top co.uk online".split()
 # Top-level domains that the world serves.
 WORLD_ENDINGS = "com net org info xyz".split()
+# The one with signed zones below it.
+SIGNED_ENDING = "dev"
+SIGNED_ZONES, SILENT_ZONES = 100, 2000
 
 SINKHOLE = "192.0.2.53"
 ADDRESS = "198.51.100.7"
 NOERROR, NXDOMAIN = 0, 3
+# The AD bit, in the fourth octet of a message.
+AUTHENTIC = 0x20
 KINDS = {
     "blocked": "a listed name or one below it, picked at random",
     "cached": "one of the popular names, by Zipf's law",
     "mixed": "20 % listed names, 80 % others, the popular ones of both by Zipf's law",
     "miss": "a fresh name in a zone that is known",
     "cold": "a name in a zone that nobody has asked for yet",
+    "signed": "a fresh name in a signed zone that is known, with validation",
 }
 
 
 class Questions:
-    def __init__(self, folder, seed, names, zones, cold_zones):
+    """What is listed, what there is beside it, and questions for both.
+
+    Of cold zones and signed names there are so many; `runs` share them.
+    """
+
+    def __init__(self, seed, names, zones, cold_zones, signed_names, runs):
         rng = random.Random(seed)
-        self.folder, self.seed, self.files = folder, seed, 0
+        self.seed, self.files, self.runs = seed, 0, runs
         self.listed = [listed_name(rng, index) for index in range(names)]
         self.listed_set = frozenset(self.listed)
         self.zones = [zone_name(rng, index) for index in range(zones)]
         self.cold_zones = [zone_name(rng, zones + index) for index in range(cold_zones)]
-        self.fresh_zones = iter(self.cold_zones)
+        self.silent_zones = [f"silent-{index:x}.{rng.choice(WORLD_ENDINGS)}" for index in range(SILENT_ZONES)]
+        signed_zones = SIGNED_ZONES if signed_names else 0
+        self.signed_zones = [f"signed-{index:x}.{SIGNED_ENDING}" for index in range(signed_zones)]
+        # Wildcards would do for these too, but not make each a question to a name server (RFC 8198).
+        self.signed_names = [f"h{index}.{rng.choice(self.signed_zones)}" for index in range(signed_names)]
+        self.scarce = {"cold": ["www." + zone for zone in self.cold_zones], "signed": self.signed_names}
+
+    def for_a_server(self, names, folder):
+        """Questions for a server that was just started and has the first `names` of the list: all are fresh again."""
+        fresh = copy.copy(self)
+        fresh.folder, fresh.listed = folder, self.listed[:names]
+        fresh.listed_set = self.listed_set if names is None else frozenset(fresh.listed)
+        fresh.left = {kind: iter(names) for kind, names in self.scarce.items()}
+        return fresh
 
     def all_known(self):
-        """Questions that fill a cache with all that will be asked again."""
-        return self.write("known", ("www." + zone for zone in self.zones))
+        """Questions that fill a cache with all that will be asked again, and with what leads to fresh names."""
+        return self.write("known", ("www." + zone for zone in self.zones + self.signed_zones))
 
     def fresh(self, kind, count):
         """A file of questions that were not asked before: the same ones again would flatter caches of answers."""
@@ -60,12 +85,14 @@ class Questions:
         def miss():
             return f"{rng.getrandbits(64):x}." + rng.choice(self.zones)
 
-        def cold():
-            return "www." + next(self.fresh_zones)
+        def silent():
+            return f"{rng.getrandbits(64):x}." + rng.choice(self.silent_zones)
 
-        pick = {"blocked": blocked, "cached": cached, "mixed": mixed, "miss": miss, "cold": cold}[kind]
-        if kind == "cold":
-            count = min(count, len(self.cold_zones) // 8)
+        if kind in self.scarce:
+            count = min(count, len(self.scarce[kind]) // self.runs)
+            pick = self.left[kind].__next__
+        else:
+            pick = {"blocked": blocked, "cached": cached, "mixed": mixed, "miss": miss, "silent": silent}[kind]
         return self.write(f"{kind}-{self.files}", (pick() for _ in range(count)))
 
     def right_answer(self, name):
@@ -77,10 +104,6 @@ class Questions:
         with open(path, "w", encoding="ascii") as file:
             file.writelines(f"{name} A\n" for name in names)
         return path
-
-    def restart(self):
-        """For the next server every zone is cold again."""
-        self.fresh_zones = iter(self.cold_zones)
 
 
 def listed_name(rng, index):
@@ -98,8 +121,8 @@ def to_wire(name):
 
 
 def query(name, number):
-    """A question for an IPv4 address, recursion desired."""
-    return struct.pack(">HHHHHH", number, 0x0100, 1, 0, 0, 0) + to_wire(name) + b"\0\x01\0\x01"
+    """A question for an IPv4 address, recursion desired; AD asks whether the answer was validated (RFC 6840, 5.7)."""
+    return struct.pack(">HHHHHH", number, 0x0120, 1, 0, 0, 0) + to_wire(name) + b"\0\x01\0\x01"
 
 
 def meaning(reply):

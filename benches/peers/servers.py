@@ -1,8 +1,10 @@
-"""The servers under test, each in the best configuration known to us for this list and one core.
+"""The servers under test, each in the best configuration known to us for this list.
 
-For all of them: no validation, no query log, room for every answer in the
-cache. Those that recurse get root hints that lead to the [`world`](world.py);
-the others forward to a server that has an answer for everything.
+For all of them: one thread for queries and no validation unless a part asks for
+more, no query log, room for every answer in the cache, and for thousands of
+questions that wait for the world. Those that recurse get root hints that lead
+to the [`world`](world.py); the others forward to a server that has an answer
+for everything.
 """
 
 import functools
@@ -10,6 +12,7 @@ import glob
 import grp
 import os
 import pwd
+import re
 import struct
 import subprocess
 
@@ -33,12 +36,15 @@ class Server:
     tcp = True
     # Whether it takes a new list without a restart.
     reloads = True
+    # Whether it can be told how many threads take queries, and to validate.
+    has_workers = validates = True
+    version_option = "--version"
     # The file that the list is in, in the form that `write_list` gives it.
     list_file = "rpz.zone"
 
-    def __init__(self, folder, world_, connections=1000):
+    def __init__(self, folder, world_, connections=1000, workers=1, validate=False):
         self.folder = os.path.join(folder, self.slug())
-        self.world, self.connections = world_, connections
+        self.world, self.connections, self.workers, self.validate = world_, connections, workers, validate
         os.makedirs(self.folder, exist_ok=True)
 
     @classmethod
@@ -49,6 +55,19 @@ class Server:
     @classmethod
     def path_of_program(cls):
         return processes.installed(cls.program)
+
+    @classmethod
+    def title(cls):
+        """The name with the version that is installed: "Unbound 1.17, RPZ"."""
+        output = subprocess.run([cls.path_of_program(), cls.version_option], stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True, check=False).stdout
+        version = re.search(r"\b\d+\.\d+", output)
+        server, comma, how = cls.name.partition(",")
+        return f"{server} {version[0]}{comma}{how}" if version else cls.name
+
+    def anchor_data(self):
+        """Key tag, algorithm, digest type and digest of what to trust."""
+        return self.world.anchor.split(None, 3)[3].strip()
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -80,6 +99,8 @@ class Server:
 
     def relist(self, process):
         """Puts the staged list in the place of the old one and lets the server know."""
+        # Some look at the time of the file, in whole seconds.
+        os.utime(self.path("next"))
         os.replace(self.path("next"), self.path(self.list_file))
         self.notify(process)
 
@@ -121,14 +142,14 @@ class Qalqan(Server):
         config = self.file("qalqan.toml", f"""
 [server]
 listen = ["{ADDRESS}:{PORT}"]
-workers = 1
+workers = {self.workers}
 state-dir = "{self.folder}/state"
 [limits]
 connections = {self.connections}
 connections-per-client = {self.connections}
 idle-timeout = 120
 [resolver]
-dnssec = "off"
+{f'trust-anchors = ["{self.world.anchor_file}"]' if self.validate else 'dnssec = "off"'}
 root-hints = "{self.world.hints}"
 allow-upstream = ["127.0.0.0/8"]
 [sinkhole]
@@ -152,13 +173,14 @@ listen = "{ADDRESS}:{CONTROL_PORT}"
 
 class Unbound(Server):
     program = "unbound"
+    version_option = "-V"
     modules, blocking = None, None
 
     def configure(self):
         return ["-d", "-c", self.file("unbound.conf", f"""
 server:
   interface: {ADDRESS}@{PORT}
-  num-threads: 1
+  num-threads: {self.workers}
   do-daemonize: no
   username: ""
   chroot: ""
@@ -166,7 +188,8 @@ server:
   pidfile: ""
   use-syslog: no
   verbosity: 0
-  module-config: "{self.modules}"
+  module-config: "{self.modules.format(validator="validator " * self.validate)}"
+  {f'trust-anchor-file: "{self.world.anchor_file}"' if self.validate else ""}
   root-hints: "{self.world.hints}"
   do-not-query-localhost: no
   msg-cache-size: 128m
@@ -174,8 +197,8 @@ server:
   so-rcvbuf: 4m
   so-sndbuf: 4m
   minimal-responses: yes
-  outgoing-range: 4096
-  num-queries-per-thread: 2048
+  outgoing-range: 8192
+  num-queries-per-thread: 4096
   # The more of these are taken, the sooner idle ones are closed: after a 500th of the time at two thirds.
   incoming-num-tcp: {3 * self.connections // 2}
   tcp-idle-timeout: 3600000
@@ -188,7 +211,7 @@ remote-control:
 
 class UnboundZones(Unbound):
     name = "Unbound, local-zone"
-    modules = "iterator"
+    modules = "{validator}iterator"
     list_file = "zones.conf"
     blocking = 'server:\n  include: "zones.conf"\n'
 
@@ -202,7 +225,7 @@ class UnboundZones(Unbound):
 
 class UnboundRpz(Unbound):
     name = "Unbound, RPZ"
-    modules = "respip iterator"
+    modules = "respip {validator}iterator"
     blocking = 'rpz:\n  name: "rpz.bench"\n  zonefile: "rpz.zone"\n'
 
     def notify(self, process):
@@ -212,6 +235,8 @@ class UnboundRpz(Unbound):
 class Knot(Server):
     name = "Knot Resolver, RPZ"
     program = "kresd"
+    # It is started as often as there are cores.
+    has_workers = False
 
     def configure(self):
         config = self.file("kresd.conf", f"""
@@ -220,7 +245,9 @@ net.listen('{ADDRESS}', {PORT}, {{ kind = 'dns' }})
 modules = {{ 'policy', 'hints > iterate' }}
 modules.unload('detect_time_skew')
 hints.root_file('{self.world.hints}')
+option('ALLOW_LOCAL', true)
 trust_anchors.remove('.')
+{f"trust_anchors.add([[{self.world.anchor}]])" if self.validate else ""}
 cache.size = 256 * MB
 -- It watches the file for changes, if it can.
 local watches = pcall(require, 'cqueues')
@@ -235,16 +262,19 @@ class PowerDns(Server):
 
     def configure(self):
         policy = '{policyName="bench", defpol=Policy.NXDOMAIN}'
-        lua = self.file("rpz.lua", f'rpzFile("{self.path("rpz.zone")}", {policy})\n')
+        trust = f'clearTA()\naddTA(".", "{self.anchor_data()}")\n' if self.validate else ""
+        lua = self.file("rpz.lua", f'{trust}rpzFile("{self.path("rpz.zone")}", {policy})\n')
         self.file("recursor.conf", f"""
 local-address={ADDRESS}
 local-port={PORT}
 socket-dir={self.folder}
 hint-file={self.world.hints}
 dont-query=
-dnssec=off
-threads=1
+dnssec={"validate" if self.validate else "off"}
+threads={self.workers}
 pdns-distributes-queries=no
+reuseport=yes
+max-mthreads=8192
 lua-config-file={lua}
 quiet=yes
 loglevel=3
@@ -265,24 +295,33 @@ client-tcp-timeout=120
 class Bind(Server):
     name = "BIND, RPZ"
     program = "named"
+    version_option = "-v"
 
     def configure(self):
-        return ["-f", "-n", "1", "-c", self.file("named.conf", f"""
+        if self.validate:
+            tag, algorithm, digest_type, digest = self.anchor_data().split()
+            trust = f'trust-anchors {{ . static-ds {tag} {algorithm} {digest_type} "{digest}"; }};'
+        else:
+            trust = ""
+        return ["-f", "-n", str(self.workers), "-c", self.file("named.conf", f"""
 options {{
   directory "{self.folder}";
   pid-file none;
   session-keyfile none;
   listen-on port {PORT} {{ {ADDRESS}; }};
   listen-on-v6 {{ none; }};
-  dnssec-validation no;
+  dnssec-validation {"yes" if self.validate else "no"};
   minimal-responses yes;
   max-cache-size 512m;
   recursive-clients 10000;
+  udp-receive-buffer 4194304;
+  udp-send-buffer 4194304;
   tcp-clients {self.connections};
   tcp-idle-timeout 1200;
   response-policy {{ zone "rpz.bench"; }} qname-wait-recurse no min-update-interval 0;
 }};
 controls {{ }};
+{trust}
 logging {{
   channel faults {{ stderr; severity error; }};
   category default {{ faults; }};
@@ -301,16 +340,17 @@ class Hickory(Server):
     name = "hickory-dns, blocklist"
     program = "hickory-dns"
     blocks_with = "NOERROR"
-    reloads = False
+    reloads = validates = False
     list_file = "list.txt"
 
     def configure(self):
-        return ["-q", "--workers", "1", "-c", self.file("named.toml", f"""
+        return ["-q", "--workers", str(self.workers), "-c", self.file("named.toml", f"""
 listen_addrs_ipv4 = ["{ADDRESS}"]
 listen_port = {PORT}
 directory = "{self.folder}"
 user = "{pwd.getpwuid(os.geteuid()).pw_name}"
 group = "{grp.getgrgid(os.getegid()).gr_name}"
+udp_socket = {{ sockets = {self.workers}, recv_buffer_size = 4194304, send_buffer_size = 4194304 }}
 
 [[zones]]
 zone = "."
@@ -343,15 +383,18 @@ class Dnsdist(Server):
 
     program = "dnsdist"
     blocks_with = "NOERROR"
-    recurses = False
+    recurses = validates = False
     blocking = None
 
     def configure(self):
+        # A thread for each time that it listens.
+        more = f"addLocal('{ADDRESS}:{PORT}', {{reusePort=true}})\n" * (self.workers - 1)
         return ["--supervised", "--disable-syslog", "-C", self.file("dnsdist.conf", f"""
-setLocal('{ADDRESS}:{PORT}', {{maxInFlight=1000, tcpListenQueueSize=4096}})
-setACL({{'127.0.0.0/8'}})
+setLocal('{ADDRESS}:{PORT}', {{reusePort=true, maxInFlight=1000, tcpListenQueueSize=4096}})
+{more}setACL({{'127.0.0.0/8'}})
 setSecurityPollSuffix('')
 setUDPMultipleMessagesVectorSize(64)
+setUDPSocketBufferSizes(4194304, 4194304)
 setMaxTCPClientThreads(1)
 setMaxTCPConnectionsPerClient(0)
 setTCPRecvTimeout(120)
@@ -408,7 +451,7 @@ end
 class Dnsmasq(Server):
     name = "dnsmasq"
     program = "dnsmasq"
-    recurses = False
+    recurses = has_workers = validates = False
     # It starts a process for each connection, twenty at most.
     tcp = False
     list_file = "list.conf"
