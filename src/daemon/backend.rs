@@ -14,6 +14,7 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use super::apart::Share;
 use super::lists::{self, Cause, ListsError, Loaded};
 use super::overrides::OverridesFile;
 use crate::clock::Clock;
@@ -150,7 +151,7 @@ impl Daemon {
         let (store, clock) = (self.store.clone(), self.clock.clone());
         let work = stand_back(move || {
             let config = Config::load(path.as_deref()).map_err(|error| Failure::Config(error.to_string()))?;
-            let loaded = lists::rebuild_apart(&store, &config, freshness, cause, &clock)?;
+            let loaded = lists::rebuild_apart(&store, &config, freshness, cause, Share::WhatIsLeft, &clock)?;
             Ok::<_, Failure>((config, loaded))
         });
         let outcome = work.await.unwrap_or_else(|error| Err(Failure::Thread(error)));

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
+use super::apart::{self, Share};
 use super::log;
 use crate::clock::Clock;
 use crate::compile::{self, CompileError, Freshness, GuardMode, Progress, Report, Store, StoreError};
@@ -100,7 +101,7 @@ pub(super) fn start(store: &Store, config: &Config, clock: &Clock) -> Result<Loa
             Err(error) => warn!(%error, "the compiled lists cannot be used; compiling them again"),
         }
     }
-    let failure = match rebuild_apart(store, config, Freshness::Cached, Cause::Asked, clock) {
+    let failure = match rebuild_apart(store, config, Freshness::Cached, Cause::Asked, Share::Own, clock) {
         Ok(loaded) => return Ok(loaded),
         Err(error) => error,
     };
@@ -143,11 +144,12 @@ pub(super) fn rebuild_apart(
     config: &Config,
     freshness: Freshness,
     cause: Cause,
+    share: Share,
     clock: &Clock,
 ) -> Result<Loaded, ListsError> {
     // The program that runs, also when an upgrade has put another in its place (proc_pid_exe(5)).
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("qalqan").arg("rebuild").stdin(Stdio::null()).stderr(Stdio::inherit());
+    command.arg0("qalqan").arg("rebuild");
     if let Some(path) = &config.path {
         command.arg("--config").arg(path);
     }
@@ -157,18 +159,17 @@ pub(super) fn rebuild_apart(
     if cause == Cause::Noticed {
         command.arg("--noticed");
     }
-    let output = match command.output() {
-        Ok(output) => output,
+    let (status, said) = match apart::run(&mut command, share) {
+        Ok(done) => done,
         Err(error) => {
             warn!(%error, "there is no process to compile the lists in; the server does it and keeps the memory");
             let path = rebuild(store, &config.compile, freshness, cause, clock, &mut |_| {})?;
             return open(store, &path);
         }
     };
-    let done: Result<(), Complaint> =
-        serde_json::from_slice(&output.stdout).map_err(|_| ListsError::Ended(output.status))?;
+    let done: Result<(), Complaint> = serde_json::from_slice(&said).map_err(|_| ListsError::Ended(status))?;
     done.map_err(ListsError::Apart)?;
-    open(store, &store.current().ok_or(ListsError::Ended(output.status))?)
+    open(store, &store.current().ok_or(ListsError::Ended(status))?)
 }
 
 /// What the process does that a server starts to compile. It writes to the server's log, and returns what it has to

@@ -5,6 +5,7 @@
 //! server that cannot filter yet refuses clients, who turn to the next one,
 //! rather than let them wait or pass.
 
+mod apart;
 mod backend;
 mod lists;
 mod log;
