@@ -20,7 +20,8 @@ use crate::name::{DomainName, Name};
 use crate::query::NameServers;
 
 use super::network::Protocol;
-use super::servers::Server;
+use super::servers::{Server, Servers};
+use super::settings::{Route, RouteKind};
 
 /// How the servers of a delegation are spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,6 +156,31 @@ impl Delegation {
             failures: AtomicU32::new(0),
             servers: Mutex::default(),
         }
+    }
+
+    /// The servers of a route; `validate` says whether we judge for ourselves what they say.
+    pub fn of_route(route: &Route, servers: &Servers, validate: bool) -> Self {
+        let manner = match route.kind {
+            RouteKind::Forward => Manner::Forward,
+            RouteKind::Stub => Manner::Stub,
+        };
+        let asked = |checking_disabled, cache| {
+            let mut delegation = Self::new(&route.zone, manner, u32::MAX);
+            delegation.fall_back = route.fall_back;
+            delegation.cache = cache;
+            delegation.checking_disabled = checking_disabled;
+            for name in &route.names {
+                delegation.add_name(name.clone(), false);
+            }
+            for server in &route.to {
+                delegation.add_address(None, servers.at(server.address), server.protocol.clone());
+            }
+            delegation
+        };
+        let forward = manner == Manner::Forward;
+        // What nobody has validated is not for those who want it validated.
+        let unchecked = (forward && !validate).then(|| Arc::new(asked(true, false)));
+        Self { unchecked, ..asked(forward && validate, route.cache) }
     }
 
     /// Adds the name of a server.

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::clock::Now;
 use crate::name::{DomainName, Name};
 use crate::query::{Rcode, RecordType};
 
@@ -27,11 +28,9 @@ use super::network::Protocol;
 use super::scrub::{self, Outcome, Reply};
 use super::settings::Minimisation;
 use super::store::{Entry, Rank};
-use super::work::{Failure, Path, Work};
+use super::work::{Failure, Limit, Path, Work};
 use super::{Engine, Security};
 
-/// The least for which a failure inside a question is remembered, in seconds (RFC 9520, section 3.2).
-const FAILURE_TTL: u32 = 5;
 /// A negative answer without an SOA record holds this many seconds.
 const UNPROVEN_NEGATIVE_TTL: u32 = 5;
 /// How long the look-up of one server's address may keep the others waiting.
@@ -108,7 +107,7 @@ impl Engine {
                 None => return Ok(found),
             }
         }
-        Err(Failure::Excess { what: "aliases" })
+        Err(Failure::Excess(Limit::Aliases))
     }
 
     /// What the store has about a question.
@@ -155,12 +154,9 @@ impl Engine {
 
     /// Drops what the store has about a question, and puts the server that sent it last.
     pub(super) fn forget(&self, work: &Work, name: &Name, qtype: RecordType) {
-        let now = self.clock.now();
-        if let Some(entry) = self.store.get(name, qtype, now) {
-            if let Some((server, zone)) = &entry.from {
-                work.avoid(zone, *server);
-            }
-            self.store.remove(name, if entry.rcode == Rcode::NXDOMAIN { RecordType(0) } else { qtype });
+        let entry = self.store.take(name, qtype, self.clock.now());
+        if let Some((server, zone)) = entry.as_ref().and_then(|entry| entry.from.as_ref()) {
+            work.avoid(zone, *server);
         }
     }
 
@@ -192,7 +188,7 @@ impl Engine {
             let effort = if relaxed { Effort::Little } else { Effort::Full };
             let answered = match self.ask(work, path, &delegation, &shown, asked, effort).await {
                 Ok(answered) => answered,
-                Err(failure @ (Failure::Excess { .. } | Failure::Late)) => return Err(failure),
+                Err(failure @ (Failure::Excess(_) | Failure::Late)) => return Err(failure),
                 Err(_) if relaxed => {
                     steps.give_up();
                     continue;
@@ -224,7 +220,7 @@ impl Engine {
                 }
                 if qtype == RecordType::DS && *cut.name == *name {
                     // The parent knows no DS, or does not know what a DS is (RFC 4035, section 3.1.4.1).
-                    return Ok(self.ds_from_referral(&answered));
+                    return Ok(Known::from_referral(&answered.reply));
                 }
                 delegation = child;
                 fresh = true;
@@ -249,7 +245,7 @@ impl Engine {
                 }
             }
         }
-        Err(Failure::Excess { what: "zone cuts" })
+        Err(Failure::Excess(Limit::Steps))
     }
 
     /// The closest servers that are known for a question.
@@ -360,17 +356,12 @@ impl Engine {
         let answered = self.ask(work, path, &parent, name, RecordType::A, Effort::Little).await.ok()?;
         let Outcome::Referral(cut) = &answered.reply.outcome else { return None };
         self.enter(&parent, cut, &answered.reply);
-        let Known { answer, authority, rcode, .. } = self.ds_from_referral(&answered);
+        let Known { answer, authority, rcode, .. } = Known::from_referral(&answered.reply);
         if *cut.name == *name {
             // The alias is not that of the name, at which a zone begins.
-            self.store.remove(name, RecordType::CNAME);
+            self.store.take(name, RecordType::CNAME, self.clock.now());
         }
         (*cut.name == *name).then(|| Message { rcode, answer, authority, ..Message::default() })
-    }
-
-    fn ds_from_referral(&self, answered: &Answered) -> Known {
-        let (answer, authority) = answered.reply.authority.iter().cloned().partition(|set| set.rtype == RecordType::DS);
-        Known { answer, authority, rcode: Rcode::NOERROR, alias: None }
     }
 
     /// Keeps what a reply says, and says it.
@@ -489,7 +480,7 @@ impl Engine {
                 }
                 Ok(true)
             }
-            Err(failure @ Failure::Excess { what: "queries" }) => Err(failure),
+            Err(failure @ Failure::Excess(Limit::Queries)) => Err(failure),
             Err(_) => {
                 let now = self.clock.now();
                 let failed = Entry {
@@ -499,7 +490,7 @@ impl Engine {
                     rank: Rank::Answer,
                     security: Security::Indeterminate,
                     stored: now.seconds(),
-                    ttl: FAILURE_TTL,
+                    ttl: Failure::TTL,
                     misshapen: false,
                     from: None,
                 };
@@ -508,9 +499,7 @@ impl Engine {
             }
         }
     }
-}
 
-impl Engine {
     /// Asks the parent for the address of a server whose name lies in its own zone, when a referral came without it.
     async fn find_glue(&self, work: &Work, path: &Path<'_>, delegation: &Delegation, name: &Name, rtype: RecordType) {
         let parent = self.starting_point(&delegation.zone, RecordType::DS);
@@ -536,7 +525,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    fn from_entry(entry: &Entry, qtype: RecordType, now: crate::clock::Now) -> Self {
+    fn from_entry(entry: &Entry, qtype: RecordType, now: Now) -> Self {
         let set = entry.set_at(now);
         let alias = set
             .as_ref()
@@ -549,9 +538,13 @@ impl Known {
             alias,
         }
     }
-}
 
-impl Known {
+    /// What a referral says about the DS records of the zone that it leads to.
+    fn from_referral(reply: &Reply) -> Self {
+        let (answer, authority) = reply.authority.iter().cloned().partition(|set| set.rtype == RecordType::DS);
+        Self { answer, authority, rcode: Rcode::NOERROR, alias: None }
+    }
+
     /// What `dname` makes of `name` (RFC 6672, section 3.1).
     fn from_dname(dname: RrSet, name: &Name, qtype: RecordType) -> Self {
         let alias = scrub::synthesise(&dname, name);

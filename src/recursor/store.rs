@@ -102,6 +102,11 @@ impl Equivalent<Key> for KeyRef<'_> {
 /// NXDOMAIN is filed under this type, which no record has (RFC 6895, section 3.1).
 const ANY_TYPE: RecordType = RecordType(0);
 
+/// The type under which what is known about `rtype` is filed.
+fn type_of(entry: &Entry, rtype: RecordType) -> RecordType {
+    if entry.rcode == Rcode::NXDOMAIN { ANY_TYPE } else { rtype }
+}
+
 #[derive(Debug, Clone)]
 struct Octets;
 
@@ -142,7 +147,7 @@ impl Store {
 
     /// Keeps `entry`, unless what is there is better and still holds.
     pub fn put(&self, name: &Name, rtype: RecordType, entry: Entry, now: Now) {
-        let rtype = if entry.rcode == Rcode::NXDOMAIN { ANY_TYPE } else { rtype };
+        let rtype = type_of(&entry, rtype);
         if entry.ttl == 0 {
             return;
         }
@@ -155,7 +160,7 @@ impl Store {
     /// Notes what validation found out about an entry, or drops it when it is bogus.
     pub fn judge(&self, name: &Name, rtype: RecordType, security: Security, ttl: u32, now: Now) {
         let Some(old) = self.get_exact(name, rtype, now).or_else(|| self.nonexistence(name, now)) else { return };
-        let rtype = if old.rcode == Rcode::NXDOMAIN { ANY_TYPE } else { rtype };
+        let rtype = type_of(&old, rtype);
         if security == Security::Bogus {
             self.entries.remove(&KeyRef { name, rtype });
         } else if old.security != security {
@@ -167,9 +172,11 @@ impl Store {
         }
     }
 
-    /// Forgets one entry.
-    pub fn remove(&self, name: &Name, rtype: RecordType) {
-        self.entries.remove(&KeyRef { name, rtype });
+    /// Takes out what [`get`](Self::get) finds, and says what it was.
+    pub fn take(&self, name: &Name, rtype: RecordType, now: Now) -> Option<Arc<Entry>> {
+        let found = self.get(name, rtype, now)?;
+        self.entries.remove(&KeyRef { name, rtype: type_of(&found, rtype) });
+        Some(found)
     }
 
     /// Forgets everything about `name`, and about the names below it if `below`; looks at every entry.
@@ -238,8 +245,12 @@ mod tests {
         let store = Store::new(1 << 20);
         let name: DomainName = "a.kz".parse().unwrap();
         let none = Entry { set: None, rcode: Rcode::NXDOMAIN, ..entry(0, Rank::Authority) };
-        store.put(&name, RecordType::A, none, at(0));
+        store.put(&name, RecordType::A, none.clone(), at(0));
         assert!(store.get(&name, RecordType::MX, at(1)).is_some());
+        assert_eq!(store.take(&name, RecordType::MX, at(1)).map(|entry| entry.rcode), Some(Rcode::NXDOMAIN));
+        assert!(store.get(&name, RecordType::A, at(1)).is_none(), "what is taken out is gone for all types");
+
+        store.put(&name, RecordType::A, none, at(1));
         store.flush(&"kz".parse::<DomainName>().unwrap(), true);
         assert!(store.get(&name, RecordType::MX, at(1)).is_none());
     }

@@ -1,5 +1,6 @@
 //! The work that one question causes, and its limits.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -33,11 +34,8 @@ pub enum Failure {
     #[error("the question took too long")]
     Late,
     /// The question has caused too much work.
-    #[error("the question needs more work than is allowed: {what}")]
-    Excess {
-        /// What there was too much of.
-        what: &'static str,
-    },
+    #[error("the question needs more work than is allowed: too many {0}")]
+    Excess(Limit),
     /// The answer depends on itself.
     #[error("the answer depends on itself")]
     Cycle,
@@ -46,13 +44,43 @@ pub enum Failure {
     Recent,
 }
 
+/// What a question may not cause without end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Queries to servers.
+    Queries,
+    /// Look-ups of name servers' addresses.
+    Lookups,
+    /// Aliases on one way.
+    Aliases,
+    /// Zone cuts and minimisation steps on one way down.
+    Steps,
+    /// Questions that arise within questions.
+    Depth,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Queries => "queries",
+            Self::Lookups => "name servers without addresses",
+            Self::Aliases => "aliases",
+            Self::Steps => "zone cuts",
+            Self::Depth => "questions within questions",
+        })
+    }
+}
+
 impl Failure {
+    /// For how many seconds a failure is remembered (RFC 9520, section 3.2).
+    pub const TTL: u32 = 5;
+
     /// What a client is told (RFC 8914).
     pub fn extended_error(&self) -> ExtendedError {
         let code = match self {
             Self::Unreachable { .. } | Self::Late => ExtendedError::NO_REACHABLE_AUTHORITY,
             Self::Lame { .. } => ExtendedError::NETWORK_ERROR,
-            Self::Excess { .. } | Self::Cycle => ExtendedError::OTHER,
+            Self::Excess(_) | Self::Cycle => ExtendedError::OTHER,
             Self::Recent => ExtendedError::CACHED_ERROR,
         };
         ExtendedError::new(code, self.to_string())
@@ -117,12 +145,12 @@ impl Work {
 
     /// Takes one query off the allowance.
     pub fn take_query(&self) -> Result<(), Failure> {
-        take(&self.queries).then_some(()).ok_or(Failure::Excess { what: "queries" })
+        take(&self.queries).then_some(()).ok_or(Failure::Excess(Limit::Queries))
     }
 
     /// Takes the look-up of one server's address off the allowance.
     pub fn take_lookup(&self) -> Result<(), Failure> {
-        take(&self.lookups).then_some(()).ok_or(Failure::Excess { what: "name servers without addresses" })
+        take(&self.lookups).then_some(()).ok_or(Failure::Excess(Limit::Lookups))
     }
 
     /// `server` sent something about `zone` that did not validate.
@@ -202,7 +230,7 @@ impl<'a> Path<'a> {
             return Err(Failure::Cycle);
         }
         if self.depth >= limits.depth {
-            return Err(Failure::Excess { what: "questions within questions" });
+            return Err(Failure::Excess(Limit::Depth));
         }
         Ok(Self { name, rtype, depth: self.depth + 1, nested: true, above: Some(self) })
     }
@@ -236,7 +264,7 @@ mod tests {
         assert_eq!(next.descend(&a, RecordType::A, &limits).unwrap_err(), Failure::Cycle);
         let last = next.descend(&a, RecordType::AAAA, &limits).unwrap();
         let error = last.descend(&b, RecordType::MX, &limits).unwrap_err();
-        assert_eq!(error, Failure::Excess { what: "questions within questions" });
+        assert_eq!(error, Failure::Excess(Limit::Depth));
     }
 
     #[tokio::test]
@@ -244,6 +272,6 @@ mod tests {
         let limits = Limits { queries: 2, ..Limits::default() };
         let work = Work::new(&limits, Duration::from_secs(1), false);
         assert!(work.take_query().is_ok() && work.take_query().is_ok());
-        assert_eq!(work.take_query(), Err(Failure::Excess { what: "queries" }));
+        assert_eq!(work.take_query(), Err(Failure::Excess(Limit::Queries)));
     }
 }
