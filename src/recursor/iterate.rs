@@ -610,6 +610,10 @@ impl Steps {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::query::ExtendedError;
+    use crate::recursor::Settings;
+    use crate::recursor::message::Rdata;
+    use crate::recursor::testing::{self, Internet, a, answer, no_data, nxdomain, referral, set, to};
 
     fn zone(text: &str) -> Delegation {
         Delegation::new(&text.parse::<DomainName>().unwrap(), Manner::Iterate, 0)
@@ -659,5 +663,147 @@ mod tests {
     fn deep_names_take_a_bounded_number_of_steps() {
         let deep = format!("{}kz", "x.".repeat(120));
         assert!(shown(Minimisation::Strict, &deep, &["kz"]).len() <= MINIMISE_STEPS + 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_known_is_not_asked_again() {
+        let internet = Internet::new(|host, question| match (host, question) {
+            (1, _) => Some(referral("kz", 2)),
+            (2, "www.kz A") => Some(answer([a("www.kz")])),
+            (2, "none.kz A") => Some(nxdomain("kz")),
+            _ => Some(no_data("kz")),
+        });
+        assert_eq!(internet.told("www.kz", RecordType::A).await, (Rcode::NOERROR, vec!["www.kz A".to_owned()]));
+        assert_eq!(internet.asked(), ["1 www.kz A", "2 www.kz A"]);
+        internet.ask("www.kz", RecordType::A).await;
+        assert!(internet.asked().is_empty());
+        internet.ask("www.kz", RecordType::MX).await;
+        assert_eq!(internet.asked(), ["2 www.kz MX"], "the delegation is known");
+        for qtype in [RecordType::A, RecordType::MX] {
+            assert_eq!(internet.told("none.kz", qtype).await.0, Rcode::NXDOMAIN);
+        }
+        assert_eq!(internet.asked(), ["2 none.kz A"], "what does not exist has no records of any type");
+        internet.wait(61);
+        internet.ask("none.kz", RecordType::A).await;
+        internet.ask("www.kz", RecordType::A).await;
+        assert_eq!(internet.asked(), ["2 none.kz A"], "the SOA's MINIMUM is over, the records' TTL is not");
+    }
+
+    #[tokio::test]
+    async fn aliases_are_followed_until_they_turn_back_or_do_not_end() {
+        let internet = Internet::new(|host, question| {
+            let (owner, _) = question.split_once(' ').unwrap();
+            let number = |prefix| owner.strip_prefix(prefix)?.strip_suffix(".kz")?.parse::<u32>().ok();
+            match (host, owner) {
+                (1, _) => Some(referral("kz", 2)),
+                (_, "www.kz") => Some(answer([to("www.kz", RecordType::CNAME, "one.kz")])),
+                (_, "one.kz") => Some(answer([a("one.kz")])),
+                (_, "here.kz") => Some(answer([to("here.kz", RecordType::CNAME, "there.kz")])),
+                (_, "there.kz") => Some(answer([to("there.kz", RecordType::CNAME, "here.kz")])),
+                _ => number("n").map(|number| answer([to(owner, RecordType::CNAME, &format!("n{}.kz", number + 1))])),
+            }
+        });
+        let (rcode, sets) = internet.told("www.kz", RecordType::A).await;
+        assert_eq!((rcode, sets), (Rcode::NOERROR, vec!["www.kz CNAME".to_owned(), "one.kz A".to_owned()]));
+        let cycle = internet.ask("here.kz", RecordType::A).await;
+        assert_eq!((cycle.rcode, &*cycle.errors[0].text), (Rcode::SERVFAIL, "the answer depends on itself"));
+        let endless = internet.ask("n0.kz", RecordType::A).await;
+        assert!(endless.errors[0].text.ends_with("too many aliases"), "{:?}", endless.errors);
+    }
+
+    #[tokio::test]
+    async fn a_zone_that_has_moved_is_found_by_its_parent() {
+        let internet = Internet::new(|host, question| match (host, question) {
+            (1, "www.kz A") => Some(referral("kz", 2)),
+            (1, _) => Some(referral("kz", 3)),
+            (2, "www.kz A") | (3, _) => Some(answer([a(question.split_once(' ').unwrap().0)])),
+            _ => None,
+        });
+        internet.ask("www.kz", RecordType::A).await;
+        assert_eq!(internet.told("new.kz", RecordType::A).await.1, ["new.kz A"]);
+        assert!(internet.asked().ends_with(&["1 new.kz A".to_owned(), "3 new.kz A".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn a_zone_does_not_outlive_the_one_above() {
+        let internet = Internet::new(|host, question| match (host, question) {
+            (1, "late.ghost.kz A") => Some(nxdomain(".")),
+            (1, _) => Some(referral("kz", 2)),
+            (2, _) => {
+                let mut message = referral("ghost.kz", 3);
+                message.authority[0].ttl = 86_400;
+                Some(message)
+            }
+            _ => Some(answer([a(question.split_once(' ').unwrap().0)])),
+        });
+        assert_eq!(internet.told("www.ghost.kz", RecordType::A).await.1, ["www.ghost.kz A"]);
+        internet.wait(301);
+        let late = internet.told("late.ghost.kz", RecordType::A).await;
+        assert_eq!(late.0, Rcode::NXDOMAIN, "the referral to kz has ended, and with it what hung from it");
+    }
+
+    #[tokio::test]
+    async fn the_ds_records_of_a_zone_are_its_parents_to_tell() {
+        let internet = Internet::new(|host, question| match (host, question) {
+            (1, _) => Some(referral("kz", 2)),
+            (2, "gov.kz DS") => Some(answer([set("gov.kz", RecordType::DS, [0; 36])])),
+            (2, _) => Some(referral("gov.kz", 3)),
+            (3, "www.gov.kz A") => Some(answer([a("www.gov.kz")])),
+            _ => panic!("{host} is asked for {question}"),
+        });
+        internet.ask("www.gov.kz", RecordType::A).await;
+        assert_eq!(internet.told("gov.kz", RecordType::DS).await.1, ["gov.kz DS"]);
+        assert!(internet.asked().ends_with(&["2 gov.kz DS".to_owned()]), "though its servers are known");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_nobody_finds_is_not_looked_for_by_everybody() {
+        let internet = Internet::new(|host, question| match (host, question.split_once(' ').unwrap().0) {
+            (1, "ns.lost.net") => None,
+            (1, _) => Some(referral("kz", 2)),
+            _ => Some(Message { authority: vec![to("a.kz", RecordType::NS, "ns.lost.net")], ..Message::default() }),
+        });
+        assert_eq!(internet.told("www.a.kz", RecordType::A).await.0, Rcode::SERVFAIL);
+        let looked = |asked: Vec<String>| asked.iter().filter(|question| question.contains("ns.lost.net")).count();
+        assert!(looked(internet.asked()) > 0);
+        assert_eq!(internet.told("ftp.a.kz", RecordType::A).await.0, Rcode::SERVFAIL);
+        assert_eq!(looked(internet.asked()), 0, "it failed a moment ago");
+    }
+
+    #[tokio::test]
+    async fn an_answer_says_whether_unreadable_records_came_with_it() {
+        let internet = Internet::new(|host, question| match (host, question) {
+            (1, _) => Some(referral("kz", 2)),
+            (_, "odd.kz A") => {
+                let mut odd = a("odd.kz");
+                odd.rdata.push(Rdata::from([1, 2, 3]));
+                Some(answer([odd]))
+            }
+            (_, "alias.kz A") => Some(answer([to("alias.kz", RecordType::CNAME, "odd.kz")])),
+            _ => Some(answer([a("even.kz")])),
+        });
+        for (name, is_told) in [("odd.kz", true), ("odd.kz", true), ("alias.kz", true), ("even.kz", false)] {
+            let errors = internet.ask(name, RecordType::A).await.errors;
+            assert_eq!(errors.iter().any(|error| error.code == ExtendedError::OTHER), is_told, "{name}: {errors:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn servers_are_shown_no_more_of_a_name_than_they_need() {
+        let settings = |query_minimisation| Settings { query_minimisation, ..testing::settings() };
+        let say = |host: u8, question: &str| match (host, question.split_once(' ').unwrap().0) {
+            (1, _) => Some(referral("kz", 2)),
+            (2, "gov.kz" | "www.gov.kz") => Some(referral("gov.kz", 3)),
+            (3, "www.gov.kz") => Some(answer([a("www.gov.kz")])),
+            _ => Some(nxdomain("kz")),
+        };
+        for (mode, expected) in [
+            (Minimisation::Strict, ["1 kz A", "2 gov.kz A", "3 www.gov.kz A"]),
+            (Minimisation::Off, ["1 www.gov.kz A", "2 www.gov.kz A", "3 www.gov.kz A"]),
+        ] {
+            let internet = Internet::with(settings(mode), say);
+            assert_eq!(internet.told("www.gov.kz", RecordType::A).await.0, Rcode::NOERROR);
+            assert_eq!(internet.asked(), expected);
+        }
     }
 }

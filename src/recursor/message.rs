@@ -343,6 +343,26 @@ pub fn write_answer<'a>(
     writer.octets
 }
 
+/// Writes what a server says to `query`; for tests.
+#[cfg(test)]
+pub(super) fn write_reply(query: &[u8], message: &Message) -> Vec<u8> {
+    let (_, end) = wire::read_name(query, HEADER_LEN).expect("our own queries have a question");
+    let mut writer = Writer { octets: query[..end + 4].to_vec(), suffixes: SmallVec::new() };
+    let mut counts = [1, 0, 0, 0];
+    for (count, sets) in counts[1..].iter_mut().zip([&message.answer, &message.authority, &message.additional]) {
+        *count = sets.iter().map(|set| writer.set(set, true)).sum();
+    }
+    let flag = |is_set, flag| if is_set { flag } else { 0 };
+    let flags = Header::QR
+        | flag(message.authoritative, Header::AA)
+        | flag(message.truncated, Header::TC)
+        | flag(message.recursion_available, Header::RA)
+        | message.rcode.0 & 0x000f;
+    let id = u16::from_be_bytes([query[0], query[1]]);
+    writer.octets[..HEADER_LEN].copy_from_slice(&Header { id, flags, counts }.to_bytes());
+    writer.octets
+}
+
 /// Whether records of this type stand in an authority section only to prove something.
 pub fn is_proof(rtype: RecordType) -> bool {
     matches!(rtype, RecordType::NSEC | RecordType::NSEC3 | RecordType::DS)

@@ -41,6 +41,8 @@ pub mod servers;
 pub mod settings;
 mod special;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod transport;
 pub mod work;
 

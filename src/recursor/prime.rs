@@ -88,13 +88,59 @@ impl Engine {
             self.root.store(Arc::new(root));
             self.prime_at.store(expires, Relaxed);
         }
-        // Tells the root which of its keys are trusted; the answer does not matter (RFC 8145, section 5.1).
+        self.signal_anchors(&work).await;
+    }
+
+    /// Tells the root which of its keys are trusted; the answer does not matter (RFC 8145, section 5.1).
+    async fn signal_anchors(&self, work: &Work) {
         if self.settings.signal_anchors
             && let Some(validator) = &self.validator
             && let Some(signal) = validator.anchors().of(Name::root()).and_then(|key| key_tag_query(Name::root(), key))
         {
             let null = RecordType::NULL;
-            let _ = self.find(&work, &Path::inner(&signal, null), &signal, null, Source::World).await;
+            let _ = self.find(work, &Path::inner(&signal, null), &signal, null, Source::World).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    use super::*;
+    use crate::recursor::testing::{Internet, answer, nxdomain, set, to};
+
+    /// Asks something after `seconds`, and says how often the root was primed for it.
+    async fn primed_after(internet: &Internet, seconds: u64) -> usize {
+        internet.wait(seconds);
+        internet.ask("www.kz", RecordType::A).await;
+        // The rest goes on in the background.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        internet.primed()
+    }
+
+    #[tokio::test]
+    async fn priming_in_vain_is_repeated_and_lasts_for_the_ttl_when_it_is_not() {
+        static UP: AtomicBool = AtomicBool::new(false);
+        let internet = Internet::new(|_, question| match question {
+            ". NS" if UP.load(Relaxed) => {
+                let mut message = answer([to(".", RecordType::NS, "ns.root")]);
+                message.additional.push(set("ns.root", RecordType::A, [193, 0, 0, 9]));
+                Some(message)
+            }
+            ". NS" => None,
+            _ => Some(nxdomain(".")),
+        });
+        assert!(primed_after(&internet, 1).await > 0);
+        assert_eq!(primed_after(&internet, 59).await, 0, "not for every question");
+        UP.store(true, Relaxed);
+        assert_eq!(primed_after(&internet, 30).await, 1);
+        internet.asked();
+        internet.ask("other.kz", RecordType::A).await;
+        assert_eq!(internet.asked(), ["9 other.kz A"], "the root is where it says, not where the hint says");
+        assert_eq!(primed_after(&internet, 299).await, 0);
+        assert_eq!(primed_after(&internet, 2).await, 1, "its TTL is over, and the hint serves again");
     }
 }

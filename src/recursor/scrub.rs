@@ -136,7 +136,9 @@ pub fn read(message: Message, zone: &Name, manner: Manner, name: &Name, qtype: R
         }
         End::Found => {
             let own = |set: &&RrSet| set.rtype == RecordType::NS && *set.name == *zone;
-            reply.own_servers = message.authority.iter().find(own).filter(|_| message.authoritative).cloned();
+            // Beside an answer, or as one.
+            let named = message.authority.iter().chain(&reply.answer).find(own);
+            reply.own_servers = named.filter(|_| message.authoritative).cloned();
             reply.glue = glue(&message.additional, reply.own_servers.as_ref());
             reply.authority = needed(&reply.answer, message.authority);
             return worth(reply);
@@ -330,28 +332,7 @@ pub fn negative_ttl(authority: &[RrSet]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn name(text: &str) -> DomainName {
-        text.parse().unwrap()
-    }
-
-    fn set(owner: &str, rtype: RecordType, rdata: impl AsRef<[u8]>) -> RrSet {
-        let rdata = SmallVec::from_iter([Rdata::from(rdata.as_ref())]);
-        RrSet { name: name(owner), rtype, ttl: 300, rdata, signatures: SmallVec::new() }
-    }
-
-    fn a(owner: &str) -> RrSet {
-        set(owner, RecordType::A, [192, 0, 2, 1])
-    }
-
-    fn to(owner: &str, rtype: RecordType, target: &str) -> RrSet {
-        set(owner, rtype, name(target).as_wire())
-    }
-
-    fn soa(owner: &str) -> RrSet {
-        let numbers = [[0; 16].as_slice(), &60u32.to_be_bytes()].concat();
-        set(owner, RecordType::SOA, [name("ns.kz").as_wire(), name("host.kz").as_wire(), &numbers].concat())
-    }
+    use crate::recursor::testing::{a, name, set, soa, to};
 
     /// What an authority of `zone` says to `question A`.
     fn said(zone: &str, question: &str, message: Message) -> Worth {
@@ -481,6 +462,125 @@ mod tests {
     }
 
     #[test]
+    fn a_zone_names_its_own_servers_beside_an_answer_or_as_one() {
+        let servers = to("a.kz", RecordType::NS, "ns.a.kz");
+        let additional = vec![a("ns.a.kz"), a("www.victim.kz")];
+        let beside = Message {
+            answer: vec![a("www.a.kz")],
+            authority: vec![servers.clone()],
+            additional: additional.clone(),
+            ..Message::default()
+        };
+        let itself = Message { answer: vec![servers.clone()], additional, ..Message::default() };
+        for (message, question, qtype) in [(beside, "www.a.kz", RecordType::A), (itself, "a.kz", RecordType::NS)] {
+            for authoritative in [true, false] {
+                let message = Message { authoritative, ..message.clone() };
+                let reply = good(read(message, &name("a.kz"), Manner::Iterate, &name(question), qtype));
+                let expected = authoritative.then_some(&servers);
+                assert_eq!((reply.own_servers.as_ref(), reply.glue.len()), (expected, authoritative.into()), "{qtype}");
+                assert!(reply.authority.is_empty(), "nobody has asked for name servers");
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_that_a_server_has_no_say_about_are_kept_apart() {
+        let message = Message {
+            authority: vec![to("a.kz", RecordType::NS, "ns.elsewhere.net")],
+            additional: vec![a("ns.elsewhere.net"), a("www.elsewhere.net")],
+            ..Message::default()
+        };
+        let reply = good(read(message, &name("kz"), Manner::Iterate, &name("www.a.kz"), RecordType::A));
+        assert!(reply.glue.is_empty());
+        assert_eq!(reply.hearsay, [(name("ns.elsewhere.net"), "192.0.2.1".parse().unwrap())]);
+    }
+
+    #[test]
+    fn an_nsec_record_that_reaches_out_of_its_zone_proves_nothing() {
+        for (next, is_kept) in [("z.a.kz", true), ("a.kz", true), ("b.kz", false), (".", false)] {
+            let proof = to("www.a.kz", RecordType::NSEC, next);
+            let message = Message { authority: vec![soa("a.kz"), proof.clone()], ..Message::default() };
+            let reply = good(said("a.kz", "www.a.kz", message));
+            assert_eq!(reply.authority.contains(&proof), is_kept, "{next}");
+        }
+    }
+
+    #[test]
+    fn proofs_stay_beside_an_answer_only_when_it_was_made_from_a_wildcard() {
+        for (labels, is_kept) in [(1, true), (2, false)] {
+            let mut expanded = a("www.kz");
+            // An RRSIG whose number of labels says what was signed (RFC 4034, section 3.1.3).
+            let mut signature = vec![0, 1, 15, labels];
+            signature.extend([0; 14]);
+            signature.extend_from_slice(name("kz").as_wire());
+            signature.push(0);
+            expanded.signatures.push(signature.into());
+            let authority = vec![to("a.kz", RecordType::NSEC, "z.kz"), to("kz", RecordType::NS, "ns.kz")];
+            let reply = good(said("kz", "www.kz", Message { answer: vec![expanded], authority, ..Message::default() }));
+            let types: Vec<RecordType> = reply.authority.iter().map(|set| set.rtype).collect();
+            assert_eq!(types, if is_kept { vec![RecordType::NSEC] } else { vec![] }, "{labels}");
+        }
+    }
+
+    #[test]
+    fn what_a_fault_is_called() {
+        let nothing = Message { authority: vec![a("www.kz")], ..Message::default() };
+        for (message, manner, expected) in [
+            (Message { rcode: Rcode::SERVFAIL, ..nothing.clone() }, Manner::Iterate, Fault::Rcode(Rcode::SERVFAIL)),
+            // YXDOMAIN is an answer only where a DNAME makes a name too long.
+            (Message { rcode: Rcode::YXDOMAIN, ..nothing.clone() }, Manner::Iterate, Fault::Rcode(Rcode::YXDOMAIN)),
+            (
+                Message { authority: vec![to(".", RecordType::NS, "ns.kz")], ..nothing.clone() },
+                Manner::Iterate,
+                Fault::UpwardReferral,
+            ),
+            (
+                Message { authority: vec![to("www.a.kz", RecordType::NS, "ns.kz")], ..nothing },
+                Manner::Forward,
+                Fault::Empty,
+            ),
+        ] {
+            let worth = read(message, &name("a.kz"), manner, &name("www.a.kz"), RecordType::A);
+            assert!(matches!(worth, Worth::Lame(fault) if fault == expected), "{worth:?} is not {expected:?}");
+        }
+    }
+
+    #[test]
+    fn type_any_is_all_that_the_name_has() {
+        let answer = vec![a("www.kz"), set("www.kz", RecordType::RRSIG, [0; 20]), a("ftp.kz"), soa("kz")];
+        let message = Message { authoritative: true, answer, ..Message::default() };
+        let reply = good(read(message, &name("kz"), Manner::Iterate, &name("www.kz"), RecordType::ANY));
+        assert_eq!((reply.outcome, reply.answer), (Outcome::Answered, vec![a("www.kz")]));
+    }
+
+    #[test]
+    fn nxdomain_without_authority_and_proof_may_be_bettered() {
+        let worth = |authoritative, authority| {
+            let message = Message { rcode: Rcode::NXDOMAIN, authoritative, authority, ..Message::default() };
+            let read = |manner| read(message.clone(), &name("kz"), manner, &name("www.kz"), RecordType::A);
+            (matches!(read(Manner::Iterate), Worth::Good(_)), matches!(read(Manner::Forward), Worth::Good(_)))
+        };
+        assert_eq!(worth(false, vec![]), (false, true));
+        assert_eq!(worth(false, vec![soa("kz")]), (true, true));
+        assert_eq!(worth(true, vec![]), (true, true));
+    }
+
+    #[test]
+    fn an_alias_to_where_nothing_is_ends_in_what_its_soa_says() {
+        let alias = || to("www.kz", RecordType::CNAME, "gone.kz");
+        for (rcode, authority, expected) in [
+            (Rcode::NXDOMAIN, vec![soa("kz")], Outcome::NxDomain(name("gone.kz"))),
+            (Rcode::NOERROR, vec![soa("kz")], Outcome::NoData(name("gone.kz"))),
+            // The code alone may be about the alias's target in a zone that this server has not (RFC 6604, section 3).
+            (Rcode::NXDOMAIN, vec![], Outcome::Alias(name("gone.kz"))),
+        ] {
+            let reply =
+                good(said("kz", "www.kz", Message { rcode, answer: vec![alias()], authority, ..Message::default() }));
+            assert_eq!(reply.outcome, expected);
+        }
+    }
+
+    #[test]
     fn a_negative_answer_holds_for_the_lesser_of_two_times() {
         let mut soa = soa("kz");
         assert_eq!(negative_ttl(&[soa.clone()]), Some(60));
@@ -489,24 +589,49 @@ mod tests {
         assert_eq!(negative_ttl(&[a("kz")]), None);
     }
 
+    const NAMES: [&str; 8] = [".", "kz", "a.kz", "www.kz", "www.a.kz", "com", "www.com", "a.com"];
+    const TYPES: [RecordType; 8] = [
+        RecordType::A,
+        RecordType::NS,
+        RecordType::CNAME,
+        RecordType::DNAME,
+        RecordType::SOA,
+        RecordType::NSEC,
+        RecordType::DS,
+        RecordType::RRSIG,
+    ];
+
+    proptest::prop_compose! {
+        /// Up to six sets of records about these names that lead to these names.
+        fn any_section()(sets in proptest::collection::vec((0..8_usize, 0..8_usize, 0..8_usize), 0..6)) -> Vec<RrSet> {
+            sets.into_iter().map(|(owner, rtype, target)| match TYPES[rtype] {
+                RecordType::A => a(NAMES[owner]),
+                RecordType::SOA => soa(NAMES[owner]),
+                rtype => to(NAMES[owner], rtype, NAMES[target]),
+            }).collect()
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn whatever_a_server_says_stays_within_its_zone(
-            octets in proptest::collection::vec(proptest::num::u8::ANY, 12..300),
-            counts in proptest::array::uniform3(0u8..6),
+            answer in any_section(),
+            authority in any_section(),
+            additional in any_section(),
+            (asked, qtype) in (1..8_usize, 0..8_usize),
+            (authoritative, is_nxdomain) in proptest::prelude::any::<(bool, bool)>(),
         ) {
-            let mut octets = octets;
-            for (place, count) in [6, 8, 10].into_iter().zip(counts) {
-                octets[place..place + 2].copy_from_slice(&[0, count]);
-            }
-            octets[4..6].fill(0);
-            let Ok(message) = message::parse(&octets) else { return Ok(()) };
-            for zone in ["kz", "."] {
-                let zone = name(zone);
-                let worth = read(message.clone(), &zone, Manner::Iterate, &name("www.kz"), RecordType::A);
-                if let Worth::Good(reply) | Worth::Poor(reply) = worth {
-                    let within = |set: &RrSet| set.name.is_at_or_below(&zone);
-                    proptest::prop_assert!(reply.answer.iter().chain(&reply.authority).all(within));
+            let rcode = if is_nxdomain { Rcode::NXDOMAIN } else { Rcode::NOERROR };
+            let message = Message { rcode, authoritative, answer, authority, additional, ..Message::default() };
+            let (zone, asked) = (name("kz"), name(NAMES[asked]));
+            let worth = read(message, &zone, Manner::Iterate, &asked, TYPES[qtype]);
+            if let Worth::Good(reply) | Worth::Poor(reply) = worth {
+                let within = |name: &Name| name.is_at_or_below(&zone);
+                proptest::prop_assert!(reply.answer.iter().chain(&reply.authority).all(|set| within(&set.name)));
+                proptest::prop_assert!(reply.glue.iter().all(|(server, _)| within(server)));
+                proptest::prop_assert!(reply.own_servers.is_none_or(|own| authoritative && own.name == zone));
+                if let Outcome::Referral(cut) = reply.outcome {
+                    proptest::prop_assert!(cut.name.is_below(&zone) && asked.is_at_or_below(&cut.name));
                 }
             }
         }
