@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -22,6 +23,8 @@ use crate::{answer, cache, control, front, pipeline, recursor};
 
 /// The least that a payload size may be (RFC 6891, section 6.2.5).
 const MIN_PAYLOAD: u16 = 512;
+/// More than this is no inaccuracy of a clock.
+const MAX_SIGNATURE_SKEW: Duration = Duration::from_secs(86_400);
 /// Far more threads than there are cores would only wait for each other.
 const MAX_WORKERS: usize = 1024;
 /// The longest name of a list.
@@ -190,6 +193,12 @@ impl Checker<'_> {
         if !table.upstream_ipv4 && !table.upstream_ipv6 {
             self.fault("resolver.upstream-ipv6", "without IPv4 and IPv6 there is nobody to ask; switch one on");
         }
+        if table.signature_skew.0 > MAX_SIGNATURE_SKEW {
+            self.fault(
+                "resolver.signature-skew",
+                "a clock that is off by more than a day is to be set right; write up to \"1d\"",
+            );
+        }
         if table.edns_payload < MIN_PAYLOAD {
             self.fault("resolver.edns-payload", format!("RFC 6891 wants at least {MIN_PAYLOAD}"));
         }
@@ -236,6 +245,7 @@ impl Checker<'_> {
                 negative_anchors: table.negative_trust_anchors.iter().map(|name| name.0.clone()).collect(),
                 accept_sha1: table.accept_sha1,
                 nsec3_iterations: table.nsec3_iterations,
+                signature_skew: table.signature_skew.0,
                 ..default.dnssec
             },
             trust_anchors,

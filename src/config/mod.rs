@@ -251,6 +251,7 @@ mod tests {
             ),
             ("[server]\nworkers = 5000", "q.toml:2: server.workers: write a number up to 1024"),
             ("server = 1", "q.toml:1: server: invalid type: integer `1`, expected a table"),
+            ("[resolver]\nsignature-skew = \"2d\"", "q.toml:2: resolver.signature-skew: a clock that is off by more"),
             ("[limits]\nwaiting = 0", "q.toml:2: limits.waiting: with 0 nobody is answered"),
             ("[resolver]\nclient-timeout = \"0s\"", "q.toml:2: resolver.client-timeout: with 0 nobody is answered"),
             ("[servers]", "q.toml:1: servers: there is no such key; the keys here are `server`, "),

@@ -209,7 +209,7 @@ const PREFIXES_WITHOUT_EFFECT: [&str; 27] = [
     "tls-",
     "udp-connect",
     "unwanted-reply-",
-    "val-sig-skew-",
+    "val-sig-skew-min",
 ];
 
 /// Options of the other product that ours has no counterpart for.
@@ -487,6 +487,7 @@ impl Reader<'_> {
                 let limits = numbers.iter().skip(1).step_by(2).copied();
                 recursor.dnssec.nsec3_iterations = limits.max().ok_or_else(|| broken(setting, "no limits"))?;
             }
+            "val-sig-skew-max" => recursor.dnssec.signature_skew = Duration::from_secs(number(setting)?),
             "edns-buffer-size" => recursor.edns_payload = number(setting)? as u16,
             "max-udp-size" => pipeline.answer.payload = number(setting)? as u16,
             "answer-cookie" => pipeline.answer.cookies.enabled = yes,

@@ -22,7 +22,7 @@ use super::anchors::{Anchor, Governor, TrustAnchors};
 use super::budget::Budget;
 use super::denial::{Delegation, Denial, Proof};
 use super::rdata::{self, Dnskey, Ds};
-use super::signature::{self, Flaw, Signed};
+use super::signature::{self, Flaw, Moment, Signed};
 use super::{Attempt, Fetch, Settings};
 
 /// How often something is asked for again when it does not validate.
@@ -212,14 +212,15 @@ impl Chain<'_> {
     /// has announced, when the operator wants it so.
     fn verify_by(&mut self, set: &RrSet, zone: &Name, keys: &[Dnskey<'_>], announced: &[u8]) -> Result<Signed, Flaw> {
         let keys = keys.iter().copied();
-        let (algorithms, wall) = (self.algorithms, self.now.wall);
+        let skew = self.settings.signature_skew.as_secs() as u32;
+        let (algorithms, at) = (self.algorithms, Moment { wall: self.now.wall, skew });
         if !self.settings.require_all_algorithms {
-            return signature::verify(set, zone, keys, algorithms, &mut self.budget, wall);
+            return signature::verify(set, zone, keys, algorithms, &mut self.budget, at);
         }
         let mut signed = Err(Flaw::NoKey);
         for algorithm in announced {
             let keys = keys.clone().filter(|key| key.algorithm == *algorithm);
-            let one = signature::verify(set, zone, keys, algorithms, &mut self.budget, wall)?;
+            let one = signature::verify(set, zone, keys, algorithms, &mut self.budget, at)?;
             signed = Ok(one);
         }
         signed

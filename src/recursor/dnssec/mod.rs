@@ -32,6 +32,7 @@ pub mod signature;
 pub mod verdict;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -98,6 +99,8 @@ pub struct Settings {
     pub require_all_algorithms: bool,
     /// NSEC3 with more iterations than this proves nothing and makes its answer insecure (RFC 9276, section 3.2).
     pub nsec3_iterations: u16,
+    /// How far the machine's clock may be off when signatures are judged, up to a tenth of their lifetime.
+    pub signature_skew: Duration,
     /// How many signatures may be checked for one question.
     pub signature_checks: u32,
     /// How many names may be hashed for NSEC3 for one question.
@@ -113,6 +116,7 @@ impl Default for Settings {
             accept_sha1: false,
             require_all_algorithms: false,
             nsec3_iterations: 150,
+            signature_skew: Duration::from_secs(60),
             signature_checks: 256,
             nsec3_hashes: 256,
             key_cache_entries: 16_384,

@@ -22,7 +22,7 @@ use super::algorithms::Algorithms;
 use super::anchors::{self, Anchor, AnchorError, TrustAnchors};
 use super::budget::Budget;
 use super::rdata::{Dnskey, Ds, Rrsig};
-use super::signature;
+use super::signature::{self, Moment};
 use super::{Attempt, Fetch, Validator};
 
 const HOUR: u64 = 3600;
@@ -184,9 +184,10 @@ impl TrustPoint {
         let seen: Vec<Dnskey<'_>> =
             set.rdata.iter().filter_map(|rdata| Dnskey::parse(rdata)).filter(entry_point).collect();
 
+        // What is trusted from now on is not decided by a clock that may be off.
+        let at = Moment::exact(wall);
         // Only on its own word is a key revoked (RFC 5011, section 2.1).
-        let signed_itself =
-            |key: &&Dnskey<'_>| key.is_revoked() && signature::verify_revoked(set, key, algorithms, wall);
+        let signed_itself = |key: &&Dnskey<'_>| key.is_revoked() && signature::verify_revoked(set, key, algorithms, at);
         for key in seen.iter().filter(signed_itself) {
             self.revoke(key, algorithms, wall);
         }
@@ -201,7 +202,7 @@ impl TrustPoint {
             anchor.keys.iter().filter_map(|rdata| Dnskey::parse(rdata)).chain(by_fingerprint).collect();
         let mut budget = Budget::new(256, 0);
         let signers = signers.iter().copied();
-        if signature::verify(set, &self.zone, signers, algorithms, &mut budget, wall).is_err() {
+        if signature::verify(set, &self.zone, signers, algorithms, &mut budget, at).is_err() {
             self.query_failed += 1;
             self.schedule(self.retry_time, wall, jitter);
             return;

@@ -15,6 +15,46 @@ use super::rdata::{Dnskey, Rrsig};
 /// great many ("KeyTrap", CVE-2023-50387). Honest zones hardly ever need a second try.
 const FAILED_CHECKS_PER_SET: u32 = 8;
 
+/// The time by which signatures are judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Seconds since 1970, as the machine believes.
+    pub wall: u64,
+    /// How many seconds that may be off, in both directions.
+    pub skew: u32,
+}
+
+impl Moment {
+    /// The machine's clock is right.
+    pub fn exact(wall: u64) -> Self {
+        Self { wall, skew: 0 }
+    }
+
+    /// Whether a signature is in force, by serial number arithmetic (RFC 4034, section 3.1.5).
+    ///
+    /// The clock is not taken to be off by more than a tenth of the time that the signature was made for: who signs
+    /// for an hour does not want it to count for another one.
+    fn lies_within(self, rrsig: &Rrsig<'_>) -> Result<(), Flaw> {
+        let wall = self.wall as u32;
+        let lifetime = rrsig.expiration.wrapping_sub(rrsig.inception);
+        let skew = self.skew.min(lifetime / 10).cast_signed();
+        if lifetime.cast_signed() < 0 {
+            Err(Flaw::Misfit)
+        } else if wall.wrapping_sub(rrsig.expiration).cast_signed() > skew {
+            Err(Flaw::Expired)
+        } else if rrsig.inception.wrapping_sub(wall).cast_signed() > skew {
+            Err(Flaw::NotYetValid)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// For how many seconds a signature that is in force still counts; a moment when it does so by the skew alone.
+    fn left_of(self, rrsig: &Rrsig<'_>) -> u32 {
+        rrsig.expiration.wrapping_sub(self.wall as u32).cast_signed().max(1).cast_unsigned()
+    }
+}
+
 /// What a valid signature says about a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
@@ -76,7 +116,7 @@ pub fn verify<'k>(
     keys: impl Iterator<Item = Dnskey<'k>> + Clone,
     algorithms: &dyn Algorithms,
     budget: &mut Budget,
-    wall: u64,
+    at: Moment,
 ) -> Result<Signed, Flaw> {
     let mut worst = Flaw::Unsigned;
     let mut failed = 0;
@@ -87,8 +127,8 @@ pub fn verify<'k>(
             && *rrsig.signer == *zone
             && let Some(owner) = signed_owner(set, &rrsig)
         {
-            match check(&rrsig, &owner, set, keys.clone(), algorithms, budget, &mut failed, wall) {
-                Ok(()) => return Ok(signed(&rrsig, owner, set, wall)),
+            match check(&rrsig, &owner, set, keys.clone(), algorithms, budget, &mut failed, at) {
+                Ok(()) => return Ok(signed(&rrsig, owner, set, at)),
                 Err(Flaw::TooMuchWork) => return Err(Flaw::TooMuchWork),
                 Err(other) => flaw = other,
             }
@@ -99,13 +139,13 @@ pub fn verify<'k>(
 }
 
 /// Whether `key`, which has its revoked bit set, has signed the DNSKEY set that it is in (RFC 5011, section 2.1).
-pub fn verify_revoked(set: &RrSet, key: &Dnskey<'_>, algorithms: &dyn Algorithms, wall: u64) -> bool {
+pub fn verify_revoked(set: &RrSet, key: &Dnskey<'_>, algorithms: &dyn Algorithms, at: Moment) -> bool {
     set.signatures.iter().filter_map(|rdata| Rrsig::parse(rdata)).take(FAILED_CHECKS_PER_SET as usize * 4).any(
         |rrsig| {
             rrsig.type_covered == set.rtype
                 && rrsig.signer == set.name
                 && (rrsig.algorithm, rrsig.key_tag) == (key.algorithm, key.key_tag())
-                && in_time(&rrsig, wall).is_ok()
+                && at.lies_within(&rrsig).is_ok()
                 && signed_owner(set, &rrsig).is_some_and(|owner| {
                     let data = canonical::signed_data(&rrsig, &owner, &set.rdata);
                     algorithms.verify(rrsig.algorithm, key.public_key, &data, rrsig.signature)
@@ -123,12 +163,12 @@ fn check<'k>(
     algorithms: &dyn Algorithms,
     budget: &mut Budget,
     failed: &mut u32,
-    wall: u64,
+    at: Moment,
 ) -> Result<(), Flaw> {
     if !algorithms.supports(rrsig.algorithm) {
         return Err(Flaw::UnsupportedAlgorithm);
     }
-    in_time(rrsig, wall)?;
+    at.lies_within(rrsig)?;
     let mut flaw = Flaw::NoKey;
     let mut data = None;
     for key in keys.filter(|key| key.algorithm == rrsig.algorithm && key.key_tag() == rrsig.key_tag) {
@@ -174,24 +214,8 @@ pub fn is_wildcard(name: &Name) -> bool {
     name.labels().next() == Some(b"*")
 }
 
-/// Whether `wall` lies between inception and expiration, both by serial number arithmetic (RFC 4034, section 3.1.5).
-fn in_time(rrsig: &Rrsig<'_>, wall: u64) -> Result<(), Flaw> {
-    let wall = wall as u32;
-    let before = |a: u32, b: u32| (a.wrapping_sub(b) as i32) < 0;
-    if before(rrsig.expiration, rrsig.inception) {
-        Err(Flaw::Misfit)
-    } else if before(rrsig.expiration, wall) {
-        Err(Flaw::Expired)
-    } else if before(wall, rrsig.inception) {
-        Err(Flaw::NotYetValid)
-    } else {
-        Ok(())
-    }
-}
-
-fn signed(rrsig: &Rrsig<'_>, owner: DomainName, set: &RrSet, wall: u64) -> Signed {
-    let left = rrsig.expiration.wrapping_sub(wall as u32);
-    let ttl = set.ttl.min(rrsig.original_ttl).min(left);
+fn signed(rrsig: &Rrsig<'_>, owner: DomainName, set: &RrSet, at: Moment) -> Signed {
+    let ttl = set.ttl.min(rrsig.original_ttl).min(at.left_of(rrsig));
     Signed { ttl, wildcard: (owner != set.name).then_some(owner) }
 }
 
@@ -219,6 +243,7 @@ mod tests {
     }
 
     fn check_example(mut set: RrSet, signature: Rdata, dnskey: &str, ds: &str, wall: u64) {
+        let at = Moment::exact(wall);
         let anchors = TrustAnchors::parse(&format!("{dnskey}\n{ds}")).unwrap();
         let (zone, anchor) = anchors.zones().next().unwrap();
         let (key, ds) = (
@@ -229,10 +254,10 @@ mod tests {
         assert_eq!(key.key_tag(), ds.key_tag);
         assert_eq!(standard.digest(ds.digest_type, &[zone.as_wire(), key.rdata].concat()).as_deref(), Some(ds.digest));
         set.signatures.push(signature);
-        let checked = verify(&set, zone, [key].into_iter(), &standard, &mut Budget::new(9, 9), wall);
+        let checked = verify(&set, zone, [key].into_iter(), &standard, &mut Budget::new(9, 9), at);
         assert_eq!(checked, Ok(Signed { ttl: 3600, wildcard: None }));
         set.rdata[0] = Box::from([1]);
-        let forged = verify(&set, zone, [key].into_iter(), &standard, &mut Budget::new(9, 9), wall);
+        let forged = verify(&set, zone, [key].into_iter(), &standard, &mut Budget::new(9, 9), at);
         assert_eq!(forged, Err(Flaw::Invalid));
     }
 
@@ -261,6 +286,34 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_clock_may_be_off_by_the_skew_and_a_tenth_of_the_lifetime() {
+        let (signer, start, end) = (Signer::new("kz"), 1_800_000_000, 1_800_010_000);
+        let set = signer.sign_between(a("www.kz"), start, end);
+        let key = Dnskey::parse(&signer.dnskey).unwrap();
+        let standard = StandardAlgorithms::default();
+        let judged = |wall, skew| {
+            let at = Moment { wall, skew };
+            verify(&set, &name("kz"), [key].into_iter(), &standard, &mut Budget::new(9, 9), at).map(|signed| signed.ttl)
+        };
+        for (wall, skew, expected) in [
+            (start, 0, Ok(3600)),
+            (start - 1, 0, Err(Flaw::NotYetValid)),
+            (start - 60, 60, Ok(3600)),
+            (start - 61, 60, Err(Flaw::NotYetValid)),
+            (end - 10, 60, Ok(10)),
+            (end, 0, Ok(1)),
+            (end + 1, 0, Err(Flaw::Expired)),
+            (end + 60, 60, Ok(1)),
+            (end + 61, 60, Err(Flaw::Expired)),
+            (end + 1000, 86_400, Ok(1)),
+            (end + 1001, 86_400, Err(Flaw::Expired)),
+            (start - 1001, 86_400, Err(Flaw::NotYetValid)),
+        ] {
+            assert_eq!(judged(wall, skew), expected, "{wall} {skew}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_signature_is_refused_without_panic(
@@ -273,8 +326,8 @@ mod tests {
             // One of nothing but noise, and one that only pretends to another number of labels.
             signed.signatures[0][3] = labels;
             signed.signatures.insert(0, rdata.into());
-            let wall = crate::recursor::dnssec::fixture::WALL;
-            let checked = verify(&signed, &name("kz"), [key].into_iter(), &StandardAlgorithms::default(), &mut Budget::new(9, 9), wall);
+            let at = Moment::exact(crate::recursor::dnssec::fixture::WALL);
+            let checked = verify(&signed, &name("kz"), [key].into_iter(), &StandardAlgorithms::default(), &mut Budget::new(9, 9), at);
             prop_assert_eq!(checked.is_ok(), labels == 2);
         }
     }

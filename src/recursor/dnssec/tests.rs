@@ -66,7 +66,7 @@ fn a_signature_at_the_turn_of_the_32_bit_clock_is_valid() {
     let world = Signed::new();
     let late = world.kz.sign_between(a("www.kz"), u64::from(u32::MAX) - 10, 1 << 32 | 20);
     let keys = [rdata::Dnskey::parse(&world.kz.dnskey).unwrap()];
-    let now = (1u64 << 32) + 5;
+    let now = signature::Moment::exact((1 << 32) + 5);
     let mut budget = Budget::new(9, 9);
     let standard = StandardAlgorithms::default();
     let signed = signature::verify(&late, &name("kz"), keys.into_iter(), &standard, &mut budget, now);
