@@ -119,7 +119,7 @@ class Bench:
         if process.poll() is not None:
             raise Failed("ended by itself")
         answered = run.answered(right)
-        if answered < 0.99 * run.sent:
+        if not answered or answered < 0.99 * run.sent:
             say(f"  void: of {run.sent:.0f} questions {answered} were answered rightly: {run.codes}")
             return None
         return Cost(used.cpu * 1e6 / answered, used.voluntary / answered, used.involuntary / answered,

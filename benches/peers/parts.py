@@ -10,7 +10,8 @@ import time
 
 import processes
 from bench import Cost
-from load import Run, Watch, dnsperf, dnsperf_beside, hold_connections, still_open
+from load import PORT, Run, Watch, dnsperf, dnsperf_beside, hold_connections, still_open
+from servers import FLOOR_PORT
 
 # Enough where it does not matter how long the list is.
 SHORT_LIST = 1000
@@ -27,12 +28,16 @@ def speed(bench, kind_of_server):
         if kind_of_server.tcp and "mixed" in kinds:
             cpu["tcp"] = bench.beside_the_floor(running, "mixed", "tcp")
         path = running.questions.fresh("mixed", min(30_000, bench.arguments.queries))
-        run = dnsperf(path, "-Q", "10000", *MODERATELY)
-        latency = {"p50": run.milliseconds(0.5), "p99": run.milliseconds(0.99), "p99.9": run.milliseconds(0.999)}
+        latency = {who: latencies(dnsperf(path, "-Q", "10000", *MODERATELY, port=port))
+                   for who, port in (("floor", FLOOR_PORT), ("server", PORT))}
     if kind_of_server.validates and "signed" in kinds:
         with bench.running(kind_of_server, SHORT_LIST, validate=True) as running:
             cpu["signed"] = bench.beside_the_floor(running, "signed")
     return {"start": running.start, "unfiltered": running.unfiltered, "memory": memory, "cpu": cpu, "latency": latency}
+
+
+def latencies(run):
+    return {name: run.milliseconds(share) for name, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999))}
 
 
 def empty(bench, kind_of_server):
@@ -94,7 +99,7 @@ def hits_beside(bench, running, unknown):
         if unknown:
             figures["asked"] = Run(other.communicate()[0]).asked
     lost = 1 - run.answered({"NOERROR", running.server.blocks_with}) / run.sent
-    return {**figures, "p50": run.milliseconds(0.5), "p99": run.milliseconds(0.99), "lost": lost}
+    return {**figures, **latencies(run), "lost": lost}
 
 
 def scaling(bench, kind_of_server):

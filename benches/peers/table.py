@@ -65,14 +65,17 @@ def connections(row):
     return f"{figures['memory']['rss']:.0f}{held}"
 
 
+def latency(figures):
+    return f"{figures['p50']:.2f} / {figures['p99']:.2f}"
+
+
 def hits(flood):
     """A column about the hits beside such a flood."""
     def cell(row):
         figures = row["flood"][flood]
         if figures["p50"] is None:
             return "all lost"
-        lost = f", {figures['lost']:.1%} lost".replace("%", " %") if figures["lost"] > 0.0005 else ""
-        return f"{figures['p50']:.2f} / {figures['p99']:.2f}{lost}"
+        return latency(figures) + (f", {100 * figures['lost']:.1f} % lost" if figures["lost"] > 0.0005 else "")
     return cell
 
 
@@ -95,7 +98,8 @@ THE_LIST = {
 }
 CLIENTS = {
     "mixed kq/s": lambda row: f"{row['cpu']['mixed']['rate'] / 1000:.0f}",
-    "p50 / p99 ms": lambda row: f"{row['latency']['p50']:.2f} / {row['latency']['p99']:.2f}",
+    "p50 / p99 ms": lambda row: latency(row["latency"]["server"]),
+    "of the echo": lambda row: latency(row["latency"]["floor"]),
     "hits alone": hits("alone"),
     "beside a flood of misses": hits("miss"),
     "of misses at silent servers": hits("silent"),
