@@ -387,11 +387,10 @@ class Dnsdist(Server):
     blocking = None
 
     def configure(self):
-        # A thread for each time that it listens.
-        more = f"addLocal('{ADDRESS}:{PORT}', {{reusePort=true}})\n" * (self.workers - 1)
+        listen = f"addLocal('{ADDRESS}:{PORT}', {{reusePort=true, maxInFlight=1000, tcpListenQueueSize=4096}})\n"
         return ["--supervised", "--disable-syslog", "-C", self.file("dnsdist.conf", f"""
-setLocal('{ADDRESS}:{PORT}', {{reusePort=true, maxInFlight=1000, tcpListenQueueSize=4096}})
-{more}setACL({{'127.0.0.0/8'}})
+-- A thread for each time that it listens.
+{listen * self.workers}setACL({{'127.0.0.0/8'}})
 setSecurityPollSuffix('')
 setUDPMultipleMessagesVectorSize(64)
 setUDPSocketBufferSizes(4194304, 4194304)
