@@ -25,7 +25,7 @@ impl<'s> Snapshot {
     /// name and memory for the kinds of rule sets, not for the names.
     pub fn diff<'n: 's>(&'s self, newer: &'n Snapshot, mut see: impl FnMut(Change<'s>)) {
         let mut compared = HashMap::new();
-        let mut same = |old: u64, new: u64| {
+        let mut same = |old: u32, new: u32| {
             *compared.entry((old, new)).or_insert_with(|| match (self.set(old), newer.set(new)) {
                 (Some(old), Some(new)) => old.is_same_as(new),
                 (old, new) => old.is_none() && new.is_none(),
@@ -63,7 +63,7 @@ struct Side<'s> {
     keys: Keys<'s>,
     key: Vec<u8>,
     /// The value of `key`; none at the end.
-    head: Option<u64>,
+    head: Option<u32>,
 }
 
 impl<'s> Side<'s> {

@@ -7,11 +7,13 @@
 
 mod diff;
 mod filter;
+mod graph;
 mod layout;
-mod lookup;
 mod map;
+mod part;
 mod parts;
 mod rules;
+mod tails;
 #[cfg(test)]
 pub(crate) mod testing;
 mod writer;
@@ -28,8 +30,8 @@ use crate::rule::owner::{MAX_OWNER_KEY_LEN, NAME_SERVER_KEY, address_key, addres
 use crate::rule::{Action, BlockReason, Dossier, ListId, Scope, Trigger, TypeFilter};
 use filter::Filter;
 use layout::{Depths, HASH_LEN, HEADER_LEN, Header, HeaderFault, RuleRecord, Section};
-use lookup::stem;
 use map::Mapping;
+use part::{Sought, stem};
 use parts::Parts;
 
 pub use diff::Change;
@@ -372,12 +374,7 @@ impl Snapshot {
         let labels = depths.deepest(starts.len());
         let mut key = [0; MAX_KEY_LEN];
         let key = stem(name.reversed_suffix_key(&starts[starts.len() - labels..], &mut key));
-        let Some(graph) = self.parts().graph_for(key) else { return };
-        graph.walk(graph.start(), key, depths, &mut |labels, value| {
-            if let Some(set) = self.set(value) {
-                found(labels, set);
-            }
-        });
+        self.find_all(Sought::names(key, 0, depths), &mut found);
     }
 
     /// As [`find`](Self::find), for rules about the name of a name server.
@@ -393,13 +390,7 @@ impl Snapshot {
         *before = NAME_SERVER_KEY;
         let behind = name.reversed_suffix_key(starts, room.first_chunk_mut().expect("and than a name's")).len();
         let key = stem(&key[..NAME_SERVER_KEY.len() + behind]);
-        let Some(graph) = self.parts().graph_for(key) else { return };
-        let Some(state) = graph.follow(graph.start(), &NAME_SERVER_KEY) else { return };
-        graph.walk(state, &key[NAME_SERVER_KEY.len()..], Depths::ALL, &mut |labels, value| {
-            if let Some(set) = self.set(value) {
-                found(labels, set);
-            }
-        });
+        self.find_all(Sought::names(key, NAME_SERVER_KEY.len(), Depths::ALL), &mut found);
     }
 
     /// Calls `found` with the rules of each address prefix that `address` lies in, and with the prefix's length, that
@@ -410,11 +401,19 @@ impl Snapshot {
         for &(_, length) in self.prefixes.iter().filter(|(kind, _)| *kind == trigger) {
             let mut key = [zero, kind, length, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
             key[3..].copy_from_slice(&address_octets(address, length));
-            let value = self.parts().graph_for(&key).and_then(|graph| graph.value(graph.follow(graph.start(), &key)?));
-            if let Some(set) = value.and_then(|value| self.set(value)) {
-                found(length, set);
-            }
+            self.find_all(Sought::exact(&key), &mut |_, rules| found(length, rules));
         }
+    }
+
+    /// Calls `found` with the rules of each key that is `sought`, and with how many labels it has.
+    #[inline]
+    fn find_all<'s>(&'s self, sought: Sought<'_>, found: &mut impl FnMut(usize, RuleSet<'s>)) {
+        let Some(part) = self.parts().part_for(sought.key()) else { return };
+        part.walk(sought, &mut |labels, set| {
+            if let Some(rules) = self.set(set) {
+                found(labels, rules);
+            }
+        });
     }
 
     /// Everything that has rules, in the order of the keys.
@@ -432,9 +431,9 @@ impl Snapshot {
     }
 
     #[inline]
-    fn set(&self, number: u64) -> Option<RuleSet<'_>> {
+    fn set(&self, number: u32) -> Option<RuleSet<'_>> {
         let ends = &self.file[self.set_ends.clone()];
-        let number = usize::try_from(number).ok()?;
+        let number = number as usize;
         let end = layout::u32_at(ends, number.checked_mul(4)?)? as usize;
         let start = match number {
             0 => 0,
@@ -789,7 +788,7 @@ mod tests {
         file[8] += 1;
         std::fs::write(&path, &file).unwrap();
         let message = Snapshot::open(&path).unwrap_err().to_string();
-        assert!(message.contains("format 3") && message.contains("compile the lists again"), "{message}");
+        assert!(message.contains("format 4") && message.contains("compile the lists again"), "{message}");
     }
 
     /// Puts `octets` at a place in the body and makes all hashes right again.

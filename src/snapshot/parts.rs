@@ -1,4 +1,4 @@
-//! The graph in parts: an FST for each few thousand keys, and a directory to find the right one.
+//! The graph in [parts](super::part): one for each few thousand keys, and a directory to find the right one.
 //!
 //! Where a part ends is decided by the hashes of keys. So when one name of ten million changes, all parts but one are
 //! as they were, and the next generation takes them over from the last instead of building them again, as far as their
@@ -11,7 +11,7 @@
 //! would stand has everything that a walk to that name must find: an ancestor of the name that sorts before the first
 //! own key is what that key begins with, too.
 //!
-//! All keys are [`stem`](super::lookup::stem)s here.
+//! All keys are [`stem`](super::part::stem)s here.
 //!
 //! The directory is the number of parts, a `u64`; a [`Record`] for each; and their first own keys, each behind its
 //! length.
@@ -26,7 +26,7 @@ use std::thread::{self, JoinHandle};
 use super::Snapshot;
 use super::filter::SuffixHash;
 use super::layout::{blob_at, u32_at, u64_at};
-use super::lookup::{self, Graph};
+use super::part::{self, Part};
 
 /// One in 2¹³ keys begins a part.
 const KEYS_BITS: u32 = 13;
@@ -39,7 +39,7 @@ const MOST_OCTETS: usize = 4 << 20;
 
 const COUNT_LEN: usize = 8;
 
-/// What tells parts apart: the beginning of the BLAKE3 hash of their keys and values.
+/// What tells parts apart: the beginning of the BLAKE3 hash of their keys and the numbers of their rule sets.
 type Digest = [u8; 16];
 
 /// The beginning of a key, filled up with zeros, as a number: numbers are in the order of the keys.
@@ -135,18 +135,18 @@ impl<'s> Parts<'s> {
             && self.records().iter().all(|record| first(record).is_some())
             && self.records().is_sorted_by(|one, next| first(one) < first(next))
             && end == self.graph.len() as u64
-            && (0..self.records().len()).all(|index| self.section(index).is_some_and(Graph::is_framed))
+            && (0..self.records().len()).all(|index| self.section(index).is_some_and(Part::is_framed))
     }
 
     /// The part that has `stem`, if any has, and all keys that it begins with.
     #[inline]
-    pub(super) fn graph_for(self, stem: &[u8]) -> Option<Graph<'s>> {
-        Graph::new(self.section(self.behind(stem).checked_sub(1)?)?)
+    pub(super) fn part_for(self, stem: &[u8]) -> Option<Part<'s>> {
+        Part::new(self.section(self.behind(stem).checked_sub(1)?)?)
     }
 
     /// Whether a key begins with `octets`.
     pub(super) fn have(self, octets: &[u8]) -> bool {
-        let in_part = self.graph_for(octets).and_then(|graph| graph.follow(graph.start(), octets)).is_some();
+        let in_part = self.part_for(octets).is_some_and(|part| part.has(octets));
         let next = self.records().get(self.behind(octets));
         let next = next.and_then(|record| blob_at(self.directory, Record::read(record).first));
         in_part || next.is_some_and(|first| first.starts_with(octets))
@@ -162,7 +162,7 @@ impl<'s> Parts<'s> {
         })
     }
 
-    /// All keys with their values, in order.
+    /// All keys with their rule sets, in order.
     pub(super) fn keys(self) -> Keys<'s> {
         Keys { parts: self, next: 0, current: None }
     }
@@ -198,25 +198,25 @@ impl<'s> Parts<'s> {
 pub(super) struct Keys<'s> {
     parts: Parts<'s>,
     next: usize,
-    current: Option<lookup::Keys<'s>>,
+    current: Option<part::Keys<'s>>,
 }
 
 impl Keys<'_> {
-    /// The next key and its value.
-    pub(super) fn next(&mut self) -> Option<(&[u8], u64)> {
-        let value = loop {
-            if let Some(value) = self.current.as_mut().and_then(lookup::Keys::advance) {
-                break value;
+    /// The next key and the number of its rule set.
+    pub(super) fn next(&mut self) -> Option<(&[u8], u32)> {
+        let set = loop {
+            if let Some(set) = self.current.as_mut().and_then(part::Keys::advance) {
+                break set;
             }
             let repeated = Record::read(self.parts.records().get(self.next)?).repeated;
-            let mut keys = Graph::new(self.parts.section(self.next)?)?.keys();
+            let mut keys = Part::new(self.parts.section(self.next)?)?.keys();
             self.next += 1;
             for _ in 0..repeated {
                 keys.advance()?;
             }
             self.current = Some(keys);
         };
-        Some((self.current.as_ref()?.key(), value))
+        Some((self.current.as_ref()?.key(), set))
     }
 }
 
@@ -224,11 +224,11 @@ impl Keys<'_> {
 ///
 /// Takes memory for a part on each processor.
 pub(super) struct PartsWriter {
-    part: Part,
+    part: Filling,
     /// The last key.
     last: Vec<u8>,
-    /// The lengths of the keys that the last key begins with, its own the last, and their values.
-    above: Vec<(usize, u64)>,
+    /// The lengths of the keys that the last key begins with, its own the last, and their rule sets.
+    above: Vec<(usize, u32)>,
     /// Parts on their way out, in order.
     queue: VecDeque<Queued>,
     most_queued: usize,
@@ -252,10 +252,10 @@ struct LastGeneration {
 
 /// A part that is being filled.
 #[derive(Default)]
-struct Part {
+struct Filling {
     keys: Vec<u8>,
-    /// Where each key ends, and its value.
-    entries: Vec<(u32, u64)>,
+    /// Where each key ends, and the number of its rule set.
+    entries: Vec<(u32, u32)>,
     repeated: usize,
 }
 
@@ -274,28 +274,28 @@ enum Octets {
     Made(JoinHandle<io::Result<Vec<u8>>>),
 }
 
-impl Part {
-    fn push(&mut self, key: &[u8], value: u64) {
+impl Filling {
+    fn push(&mut self, key: &[u8], set: u32) {
         self.keys.extend_from_slice(key);
-        self.entries.push((self.keys.len() as u32, value));
+        self.entries.push((self.keys.len() as u32, set));
     }
 
-    fn entries(&self) -> impl Iterator<Item = (&[u8], u64)> {
+    fn entries(&self) -> impl Iterator<Item = (&[u8], u32)> {
         let mut start = 0;
-        self.entries.iter().map(move |&(end, value)| {
+        self.entries.iter().map(move |&(end, set)| {
             let key = &self.keys[start..end as usize];
             start = end as usize;
-            (key, value)
+            (key, set)
         })
     }
 
     fn digest(&self) -> Digest {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.keys);
-        let mut numbers = Vec::with_capacity(12 * self.entries.len());
-        for (end, value) in &self.entries {
+        let mut numbers = Vec::with_capacity(8 * self.entries.len());
+        for (end, set) in &self.entries {
             numbers.extend_from_slice(&end.to_le_bytes());
-            numbers.extend_from_slice(&value.to_le_bytes());
+            numbers.extend_from_slice(&set.to_le_bytes());
         }
         hasher.update(&numbers);
         let hash = hasher.finalize();
@@ -303,11 +303,7 @@ impl Part {
     }
 
     fn build(&self) -> io::Result<Vec<u8>> {
-        let mut graph = fst::raw::Builder::memory();
-        for (key, value) in self.entries() {
-            graph.insert(key, value).map_err(io::Error::other)?;
-        }
-        graph.into_inner().map_err(io::Error::other)
+        part::build(&self.entries().collect::<Vec<_>>())
     }
 }
 
@@ -315,7 +311,7 @@ impl PartsWriter {
     /// A writer that takes over from `last_generation` the parts that are in it.
     pub(super) fn new(last_generation: Option<Arc<Snapshot>>) -> Self {
         Self {
-            part: Part::default(),
+            part: Filling::default(),
             last: Vec::new(),
             above: Vec::new(),
             queue: VecDeque::new(),
@@ -333,13 +329,7 @@ impl PartsWriter {
     }
 
     /// Takes a key that is above the last one, and its hash; writes parts that are finished to `output`.
-    pub(super) fn insert(
-        &mut self,
-        key: &[u8],
-        hash: SuffixHash,
-        value: u64,
-        output: &mut impl Write,
-    ) -> io::Result<()> {
+    pub(super) fn insert(&mut self, key: &[u8], hash: SuffixHash, set: u32, output: &mut impl Write) -> io::Result<()> {
         let shared = self.last.iter().zip(key).take_while(|(a, b)| a == b).count();
         while self.above.pop_if(|(len, _)| *len > shared).is_some() {}
         let keys = self.part.entries.len();
@@ -348,13 +338,13 @@ impl PartsWriter {
             self.close(output)?;
         }
         if self.part.entries.is_empty() {
-            for &(len, value) in &self.above {
-                self.part.push(&key[..len], value);
+            for &(len, set) in &self.above {
+                self.part.push(&key[..len], set);
             }
             self.part.repeated = self.above.len();
         }
-        self.part.push(key, value);
-        self.above.push((key.len(), value));
+        self.part.push(key, set);
+        self.above.push((key.len(), set));
         self.last.clear();
         self.last.extend_from_slice(key);
         Ok(())
@@ -430,7 +420,7 @@ mod tests {
     use super::*;
     use crate::name::{DomainName, MAX_KEY_LEN, Name};
     use crate::snapshot::layout::Depths;
-    use crate::snapshot::lookup::stem;
+    use crate::snapshot::part::{Sought, stem};
 
     struct Sections {
         directory: Vec<u8>,
@@ -443,14 +433,14 @@ mod tests {
         }
     }
 
-    fn built(keys: &BTreeMap<Vec<u8>, u64>, bits: u32) -> Sections {
+    fn built(keys: &BTreeMap<Vec<u8>, u32>, bits: u32) -> Sections {
         built_with(keys, PartsWriter { bits, least_keys: 1, ..PartsWriter::new(None) })
     }
 
-    fn built_with(keys: &BTreeMap<Vec<u8>, u64>, mut writer: PartsWriter) -> Sections {
+    fn built_with(keys: &BTreeMap<Vec<u8>, u32>, mut writer: PartsWriter) -> Sections {
         let mut graph = Vec::new();
-        for (key, value) in keys {
-            writer.insert(stem(key), SuffixHash::of_key(key), *value, &mut graph).unwrap();
+        for (key, set) in keys {
+            writer.insert(stem(key), SuffixHash::of_key(key), *set, &mut graph).unwrap();
         }
         let directory = writer.finish(&mut graph).unwrap();
         Sections { directory, graph }
@@ -460,7 +450,7 @@ mod tests {
         name.reversed_key(&mut [0; MAX_KEY_LEN]).to_vec()
     }
 
-    fn all(parts: Parts<'_>) -> BTreeMap<Vec<u8>, u64> {
+    fn all(parts: Parts<'_>) -> BTreeMap<Vec<u8>, u32> {
         let mut keys = parts.keys();
         let mut all = BTreeMap::new();
         while let Some((key, value)) = keys.next() {
@@ -469,20 +459,20 @@ mod tests {
         all
     }
 
-    fn found(parts: Parts<'_>, name: &Name) -> Vec<(usize, u64)> {
+    fn found(parts: Parts<'_>, name: &Name) -> Vec<(usize, u32)> {
         let mut found = Vec::new();
         let key = key(name);
-        if let Some(graph) = parts.graph_for(stem(&key)) {
-            graph.walk(graph.start(), stem(&key), Depths::ALL, &mut |labels, value| found.push((labels, value)));
+        if let Some(part) = parts.part_for(stem(&key)) {
+            part.walk(Sought::names(stem(&key), 0, Depths::ALL), &mut |labels, set| found.push((labels, set)));
         }
         found
     }
 
-    fn names() -> impl Strategy<Value = BTreeMap<Vec<u8>, u64>> {
+    fn names() -> impl Strategy<Value = BTreeMap<Vec<u8>, u32>> {
         let label = proptest::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(b'a'), Just(b'b')], 1..4);
         let name = proptest::collection::vec(label, 0..5)
             .prop_map(|labels| labels.iter().fold(DomainName::root(), |name, label| name.child(label).unwrap()));
-        proptest::collection::btree_map(name.prop_map(|name| key(&name)), any::<u64>(), 0..120)
+        proptest::collection::btree_map(name.prop_map(|name| key(&name)), any::<u32>(), 0..120)
     }
 
     proptest! {
@@ -521,7 +511,7 @@ mod tests {
 
     #[test]
     fn another_key_changes_the_part_that_it_is_in() {
-        let mut keys: BTreeMap<Vec<u8>, u64> =
+        let mut keys: BTreeMap<Vec<u8>, u32> =
             (0..3000).map(|number| (format!("example\0name-{number:04}\0").into_bytes(), number % 3)).collect();
         keys.insert(b"example\0".to_vec(), 7);
         let before = built(&keys, 6);
@@ -537,8 +527,8 @@ mod tests {
 
     #[test]
     fn whatever_the_hashes_are_parts_have_a_size_between() {
-        let keys: BTreeMap<Vec<u8>, u64> =
-            (0..2 * MOST_KEYS as u64 + 10).map(|number| (format!("{number:06}\0").into_bytes(), 0)).collect();
+        let keys: BTreeMap<Vec<u8>, u32> =
+            (0..2 * MOST_KEYS + 10).map(|number| (format!("{number:06}\0").into_bytes(), 0)).collect();
         for (bits, parts) in [(64, 3), (0, 2 * MOST_KEYS / LEAST_KEYS + 1)] {
             let sections = built_with(&keys, PartsWriter { bits, ..PartsWriter::new(None) });
             assert_eq!(sections.parts().records().len(), parts);

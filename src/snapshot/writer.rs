@@ -1,7 +1,7 @@
 //! Makes a snapshot file from rules that come in the order of their keys.
 //!
-//! A rule set that is frequent among the first keys gets a low number: the
-//! graph spends nothing on 0 and little on small ones.
+//! A rule set that is frequent among the first keys gets a low number: a part
+//! spends nothing on 0 and little on small ones.
 //!
 //! The graph goes to the disk part by part while it grows. Kept in memory until
 //! the end are eight octets for each name (its hash, for the filter) and what
@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::filter::{self, SuffixHash};
 use super::layout::{Depths, HEADER_LEN, Header, NO_BLOB, RuleRecord, SECTIONS, Section, blob_at};
-use super::lookup::stem;
+use super::part::stem;
 use super::parts::PartsWriter;
 use super::{CompiledRule, Inventory, Snapshot, rules};
 use crate::rule::Trigger;
@@ -229,7 +229,7 @@ impl Writer {
         if is_name_key(key) {
             self.hashes.push(hash);
         }
-        let inserted = self.parts.insert(stem(key), hash, u64::from(set), &mut self.spool);
+        let inserted = self.parts.insert(stem(key), hash, set, &mut self.spool);
         inserted.map_err(|source| WriteError::Io { path: self.path.clone(), source })
     }
 

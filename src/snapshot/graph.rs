@@ -1,13 +1,10 @@
-//! The walk through the graph: from a name or an address to the rule sets that stand on the way.
+//! The graph of a [part](super::part), step by step.
 //!
 //! The graph is an FST as [`fst::raw::Builder`] writes it (version 3); its nodes
 //! are read here octet by octet. That is twice as fast as `fst`'s own reader,
 //! which prepares more of a node than one step needs, and it is total: an
 //! address that leads out of the file is the end of the walk, not of the
 //! process. Every step takes one octet of the key, so each walk ends.
-//!
-//! Keys are kept without their last octet, the zero that closes the last label:
-//! that saves more than an octet a name, and prefixes still sort first.
 //!
 //! A node is written back to front and addressed by its last octet:
 //!
@@ -20,7 +17,7 @@
 //! `i` is the place of the input in a table of common ones, `n` the number of
 //! transitions, and 0 for either says that it has an octet of its own.
 
-use super::layout::{Depths, u64_at};
+use super::layout::u64_at;
 use crate::rule::owner::MAX_OWNER_KEY_LEN;
 
 /// Where the final node without an output is said to be; no octet stands for it.
@@ -29,8 +26,6 @@ const EMPTY_NODE: usize = 0;
 const INDEX_THRESHOLD: usize = 32;
 /// Octets behind the root: count, address, checksum.
 const FOOTER_LEN: usize = 20;
-/// What closes each label of a key but the last.
-const SEPARATOR: u8 = 0;
 /// The inputs that `fst` writes in six bits, by their number from 1.
 const COMMON_INPUTS: [u8; 63] = *b"te/oasripcnw.hlm-du012g=:bf3y5&_4v9678k%?xCDASFIBEjPTzRNM+LOqHG";
 
@@ -48,9 +43,6 @@ const RUN_NODES: [u16; 256] = {
 /// What stands in [`RUN_NODES`] for inputs that are not common; no octet is equal to it.
 const NO_RUN_NODE: u16 = 0x100;
 
-/// The most octets that an address in a node has: a part is far smaller than four gigabytes.
-const MAX_ADDRESS_LEN: usize = 4;
-
 /// A graph in a section of the file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Graph<'s> {
@@ -58,8 +50,28 @@ pub(super) struct Graph<'s> {
     root: usize,
 }
 
-/// A place in the graph: the address of a node, and the sum of the outputs on the way to it.
-pub(super) type State = (usize, u64);
+/// A place in the graph.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct State {
+    /// The address of a node.
+    address: usize,
+    /// The sum of the outputs on the way to it.
+    output: u64,
+}
+
+impl State {
+    /// Whether a key ends here and none goes on.
+    #[inline(always)]
+    pub(super) fn is_leaf(self) -> bool {
+        self.address == EMPTY_NODE
+    }
+
+    /// The value of the key that has led to this leaf.
+    #[inline(always)]
+    pub(super) fn leaf_value(self) -> u64 {
+        self.output
+    }
+}
 
 /// A node, as far as one step needs it.
 #[derive(Debug, Clone, Copy)]
@@ -101,90 +113,30 @@ impl<'s> Graph<'s> {
     /// Where every walk begins.
     #[inline]
     pub(super) fn start(self) -> State {
-        (self.root, 0)
-    }
-
-    /// Where `octets` lead from `state`.
-    pub(super) fn follow(self, state: State, octets: &[u8]) -> Option<State> {
-        octets.iter().try_fold(state, |state, &octet| self.step(state, octet))
+        State { address: self.root, output: 0 }
     }
 
     /// The value of the key that ends at `state`, when one does.
     pub(super) fn value(self, state: State) -> Option<u64> {
-        Some(state.1.wrapping_add(self.final_output(state.0)?))
+        Some(state.output.wrapping_add(self.final_output(state.address)?))
     }
 
-    /// Calls `found` with the number of labels and the value of each key that `key` is or begins with, from the root
-    /// down; `labels` says which numbers of labels to look at. `key` is a [`stem`] and goes on behind the key that has
-    /// led to `state`.
-    ///
-    /// A name of which the graph knows nothing may have ancestors that it knows: falling off the graph ends the walk,
-    /// it does not undo what was found.
-    #[inline]
-    pub(super) fn walk(self, mut state: State, key: &[u8], labels: Depths, found: &mut impl FnMut(usize, u64)) {
-        let mut look = |above, state| {
-            if labels.may_contain(above)
-                && let Some(value) = self.value(state)
-            {
-                found(above, value);
-            }
-        };
-        look(0, state);
-        let mut above = 1;
-        for &octet in key {
-            // Most of a name that is listed is a run of these nodes.
-            if self.octets.get(state.0).is_some_and(|&node| u16::from(node) == RUN_NODES[usize::from(octet)]) {
-                state.0 -= 1;
-                continue;
-            }
-            if octet == SEPARATOR {
-                look(above, state);
-                above += 1;
-            }
-            let Some(next) = self.step(state, octet) else { return };
-            state = next;
-        }
-        if !key.is_empty() {
-            look(above, state);
-        }
-    }
-
+    /// Where `input` leads from `state`.
     #[inline(always)]
-    fn step(self, (address, output): State, input: u8) -> Option<State> {
-        match self.node(address)? {
-            Node::Empty => None,
-            Node::One { input: only, output: more, target } => {
-                (only == input).then(|| (target, output.wrapping_add(more)))
-            }
+    pub(super) fn step(self, state: State, input: u8) -> Option<State> {
+        // What all names of a part begin with is a run of these nodes.
+        if self.octets.get(state.address).is_some_and(|&node| u16::from(node) == RUN_NODES[usize::from(input)]) {
+            return Some(State { address: state.address.wrapping_sub(1), ..state });
+        }
+        let (address, output) = match self.node(state.address)? {
+            Node::Empty => return None,
+            Node::One { input: only, output, target } => (only == input).then_some((target, output))?,
             Node::Many(node) => {
                 let index = self.find(node, input)?;
-                let [delta, before] = self.deltas(node, index)?;
-                let target = node.target(delta);
-                // What is below a transition was written between the target of the one before and its own, but for
-                // endings that many names share.
-                self.touch(target, if index + 1 < node.count { before.wrapping_sub(delta) } else { usize::MAX });
-                let more = if node.output_len > 0 { self.output(node, index)? } else { 0 };
-                Some((target, output.wrapping_add(more)))
+                (self.target(node, index)?, if node.output_len > 0 { self.output(node, index)? } else { 0 })
             }
-        }
-    }
-
-    /// Reads the lines that the walk may come to below the node at `target`, with nothing waiting for them, so that
-    /// they come from memory at once and not one after the other. There are about `len` octets.
-    #[inline(always)]
-    fn touch(self, target: usize, len: usize) {
-        const LINE: usize = 64;
-        // Of a larger part a walk sees little.
-        const MOST: usize = 6 * LINE;
-        if len <= LINE || target == EMPTY_NODE {
-            // It has come with what is around it, or there is nothing.
-            return;
-        }
-        // A node may reach over the line that its address is in.
-        let lines = if len <= MOST { len / LINE + 1 } else { 1 };
-        for line in 0..=lines {
-            std::hint::black_box(self.octets.get(target.wrapping_sub(line * LINE)).copied());
-        }
+        };
+        Some(State { address, output: state.output.wrapping_add(output) })
     }
 
     /// Reads the node that ends at `address`.
@@ -269,17 +221,12 @@ impl<'s> Graph<'s> {
         }
     }
 
-    /// How far before the beginning of `node` lie the target of transition `index` and that of the next; the latter is
-    /// of no meaning behind the last.
+    /// Where transition `index` of `node` leads.
     #[inline(always)]
-    fn deltas(self, node: Many, index: usize) -> Option<[usize; 2]> {
-        if node.address_len > MAX_ADDRESS_LEN {
-            return None;
-        }
+    fn target(self, node: Many, index: usize) -> Option<usize> {
         let addresses_end = node.inputs_end.wrapping_sub(node.count);
-        let both = u64_at(self.octets, addresses_end.wrapping_sub((index + 2) * node.address_len))?;
-        let (bits, mask) = (8 * node.address_len, MASKS[node.address_len]);
-        Some([(both >> bits & mask) as usize, (both & mask) as usize])
+        let delta = self.number(addresses_end.wrapping_sub((index + 1) * node.address_len), node.address_len)?;
+        Some(target(node.begin(), delta))
     }
 
     /// The output of transition `index` of `node`.
@@ -299,7 +246,7 @@ impl<'s> Graph<'s> {
 
     /// All keys with their values, in order.
     pub(super) fn keys(self) -> Keys<'s> {
-        Keys { graph: self, key: Vec::new(), closed: false, stack: Vec::new(), begun: false }
+        Keys { graph: self, key: Vec::new(), stack: Vec::new(), begun: false }
     }
 }
 
@@ -309,12 +256,6 @@ impl Many {
     fn begin(self) -> usize {
         let transitions = self.inputs_end.wrapping_sub(self.count * (1 + self.address_len + self.output_len));
         if self.is_final { transitions.wrapping_sub(self.output_len) } else { transitions }
-    }
-
-    /// Where a transition leads.
-    #[inline(always)]
-    fn target(self, delta: usize) -> usize {
-        target(self.begin(), delta as u64)
     }
 }
 
@@ -341,18 +282,12 @@ fn target(begin: usize, delta: u64) -> usize {
     if delta == 0 { EMPTY_NODE } else { begin.wrapping_sub(delta as usize) }
 }
 
-/// The key that a graph keeps for `key`: all but the zero that closes the last label.
-pub(super) fn stem(key: &[u8]) -> &[u8] {
-    key.strip_suffix(&[0]).unwrap_or(key)
-}
-
 /// The keys of a [`Graph`] in ascending order.
 #[derive(Debug)]
 pub(super) struct Keys<'s> {
     graph: Graph<'s>,
-    /// The way to the node on top of the stack; while it stands at a key, with the zero that closes its last label.
+    /// The way to the node on top of the stack.
     key: Vec<u8>,
-    closed: bool,
     stack: Vec<Branch>,
     begun: bool,
 }
@@ -373,19 +308,6 @@ impl Keys<'_> {
 
     /// Goes on to the next key, and returns its value.
     pub(super) fn advance(&mut self) -> Option<u64> {
-        if std::mem::take(&mut self.closed) {
-            self.key.pop();
-        }
-        let value = self.find_final()?;
-        if !self.key.is_empty() {
-            self.key.push(0);
-            self.closed = true;
-        }
-        Some(value)
-    }
-
-    /// Goes on to the next final node, and returns its value.
-    fn find_final(&mut self) -> Option<u64> {
         if !self.begun {
             self.begun = true;
             if let Some(value) = self.enter(self.graph.root, 0) {
@@ -400,8 +322,7 @@ impl Keys<'_> {
                     let input_at = node.inputs_end.wrapping_sub(branch.next + 1);
                     let input = self.graph.octets.get(input_at).copied();
                     let output = self.graph.output(node, branch.next);
-                    let deltas = self.graph.deltas(node, branch.next);
-                    let transition = output.zip(deltas).map(|(output, [delta, _])| (output, node.target(delta)));
+                    let transition = output.zip(self.graph.target(node, branch.next));
                     input.zip(transition).map(|(input, (output, target))| (input, output, target))
                 }
                 _ => None,
@@ -439,7 +360,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::name::{DomainName, MAX_KEY_LEN, Name};
 
     fn built(keys: &BTreeMap<Vec<u8>, u64>) -> Vec<u8> {
         let mut builder = fst::raw::Builder::memory();
@@ -453,7 +373,7 @@ mod tests {
         let mut keys = graph.keys();
         let mut all = BTreeMap::new();
         while let Some(value) = keys.advance() {
-            all.insert(stem(keys.key()).to_vec(), value);
+            all.insert(keys.key().to_vec(), value);
             if all.len() == most {
                 break;
             }
@@ -461,12 +381,13 @@ mod tests {
         all
     }
 
-    fn walked(graph: Graph<'_>, name: &Name) -> Vec<(usize, u64)> {
-        let mut found = Vec::new();
-        let mut key = [0; MAX_KEY_LEN];
-        let key = stem(name.reversed_key(&mut key));
-        graph.walk(graph.start(), key, Depths::ALL, &mut |labels, value| found.push((labels, value)));
-        found
+    fn get(graph: Graph<'_>, key: &[u8]) -> Option<u64> {
+        let end = key.iter().try_fold(graph.start(), |state, &octet| graph.step(state, octet))?;
+        let value = graph.value(end);
+        if end.is_leaf() {
+            assert_eq!(value, Some(end.leaf_value()));
+        }
+        value
     }
 
     #[test]
@@ -482,13 +403,17 @@ mod tests {
     }
 
     #[test]
-    fn an_uncommon_octet_is_found_among_many() {
-        // The state octet of such a node is 0: it has more than 63 transitions, and is not final.
-        let keys: BTreeMap<_, _> = (128..=255u8).map(|octet| (vec![b'a', octet], u64::from(octet))).collect();
-        let section = built(&keys);
-        for octet in 128..=255u8 {
-            let name = DomainName::root().child(&[b'a', octet]).unwrap();
-            assert_eq!(walked(Graph::new(&section).unwrap(), &name), [(1, u64::from(octet))], "{octet}");
+    fn a_node_may_have_all_inputs_there_are() {
+        // With 64 and more it is not final, and its state octet is 0.
+        for most in [62, 63, 255] {
+            let keys: BTreeMap<_, _> =
+                (0..=most).map(|octet| (vec![b'a', octet, b'Q', octet], u64::from(octet))).collect();
+            let section = built(&keys);
+            let graph = Graph::new(&section).unwrap();
+            for octet in 0..=255 {
+                let expected = (octet <= most).then_some(u64::from(octet));
+                assert_eq!(get(graph, &[b'a', octet, b'Q', octet]), expected, "{octet} of {most}");
+            }
         }
     }
 
@@ -512,27 +437,14 @@ mod tests {
 
         #[test]
         fn a_walk_finds_what_the_other_reader_finds(
-            names in proptest::collection::btree_map(
-                proptest::collection::vec(proptest::collection::vec(
-                    prop_oneof![Just(0u8), Just(1), Just(b'a'), any::<u8>()], 1..4), 0..4),
-                any::<u32>(), 1..60)
+            keys in proptest::collection::btree_map(octets(), prop_oneof![0u64..3, any::<u64>()], 0..400),
+            others in proptest::collection::vec(octets(), 0..20),
         ) {
-            let names: Vec<(DomainName, u64)> = names.into_iter().map(|(labels, value)| {
-                let name = labels.iter().fold(DomainName::root(), |name, label| name.child(label).unwrap());
-                (name, u64::from(value))
-            }).collect();
-            let keyed = |name: &Name| stem(name.reversed_key(&mut [0; MAX_KEY_LEN])).to_vec();
-            let keys: BTreeMap<_, _> = names.iter().map(|(name, value)| (keyed(name), *value)).collect();
             let section = built(&keys);
             let graph = Graph::new(&section).unwrap();
             let other = fst::raw::Fst::new(&section[..]).unwrap();
-            for (name, _) in &names {
-                let below = name.child(b"a").unwrap();
-                let mut expected: Vec<_> = below.ancestors().filter_map(|name| {
-                    Some((name.label_count(), other.get(keyed(name))?.value()))
-                }).collect();
-                expected.reverse();
-                prop_assert_eq!(walked(graph, &below), expected);
+            for key in keys.keys().chain(&others) {
+                prop_assert_eq!(get(graph, key), other.get(key).map(|output| output.value()), "{:?}", key);
             }
         }
 
@@ -540,15 +452,15 @@ mod tests {
         fn any_octets_can_be_walked(section in proptest::collection::vec(any::<u8>(), 0..200), root in 0usize..220,
                                     keys in proptest::collection::btree_map(octets(), any::<u64>(), 0..60),
                                     at in any::<proptest::sample::Index>(), octet: u8) {
-            let name: DomainName = "a.Qa.aa".parse().unwrap();
+            let key = b"aa\0Qa\0a";
             let graph = Graph { octets: &section, root };
-            walked(graph, &name);
+            get(graph, key);
             all(graph, 100);
 
             let mut damaged = built(&keys);
             *at.get_mut(&mut damaged) = octet;
             if let Some(graph) = Graph::new(&damaged) {
-                walked(graph, &name);
+                get(graph, key);
                 all(graph, 100);
             }
         }

@@ -1,0 +1,201 @@
+//! One part of the graph: an FST as the `fst` crate writes it, which leads from the beginnings of keys to
+//! [buckets](super::tails) with the rest of them.
+//!
+//! A part is its buckets, the FST, and the length of the FST as a `u32`. The FST's value is the place of a bucket. A
+//! key with more below it than a bucket takes has one for itself, in the middle of the FST; all other keys are in
+//! buckets at its leaves.
+
+use std::io;
+
+use super::graph::{self, Graph};
+use super::layout::Depths;
+use super::tails::{Buckets, Records, put_bucket};
+
+/// A part, read in place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part<'s> {
+    graph: Graph<'s>,
+    buckets: Buckets<'s>,
+}
+
+/// What is looked for, while it is walked along: a key and those that it begins with.
+#[derive(Debug)]
+pub(super) struct Sought<'k> {
+    /// The [`stem`] of the longest key.
+    key: &'k [u8],
+    /// Where the labels of names begin.
+    names_from: usize,
+    /// How many labels the keys may have.
+    depths: Depths,
+    /// How many labels have been passed.
+    labels: usize,
+}
+
+impl<'k> Sought<'k> {
+    /// The name that stands in `key` from `names_from` on, and those of its ancestors that have as many labels as
+    /// `depths` says.
+    #[inline]
+    pub(super) fn names(key: &'k [u8], names_from: usize, depths: Depths) -> Self {
+        Self { key, names_from, depths, labels: 0 }
+    }
+
+    /// `key` alone.
+    #[inline]
+    pub(super) fn exact(key: &'k [u8]) -> Self {
+        Self::names(key, key.len(), Depths::ALL)
+    }
+
+    /// The longest key.
+    #[inline]
+    pub(super) fn key(&self) -> &'k [u8] {
+        self.key
+    }
+
+    /// How many labels the key has that ends at `at`, if it is looked for. Is asked once for each place, in order.
+    #[inline(always)]
+    fn ends_at(&mut self, at: usize) -> Option<usize> {
+        let is_end = at == self.names_from || at > self.names_from && self.key.get(at).is_none_or(|&octet| octet == 0);
+        let labels = self.labels;
+        self.labels += usize::from(is_end);
+        (is_end && self.depths.may_contain(labels)).then_some(labels)
+    }
+}
+
+impl<'s> Part<'s> {
+    /// Whether `section` has the frame of a part.
+    pub(super) fn is_framed(section: &[u8]) -> bool {
+        split(section).is_some_and(|(_, graph)| Graph::is_framed(graph))
+    }
+
+    /// The part in `section`.
+    #[inline]
+    pub(super) fn new(section: &'s [u8]) -> Option<Self> {
+        let (buckets, graph) = split(section)?;
+        Some(Self { graph: Graph::new(graph)?, buckets: Buckets(buckets) })
+    }
+
+    /// Calls `found` with the number of labels and the rule set of each key that is `sought`, the shortest first.
+    ///
+    /// A name of which the graph knows nothing may have ancestors that it knows: falling off the graph ends the walk,
+    /// it does not undo what was found.
+    #[inline]
+    pub(super) fn walk(self, mut sought: Sought<'_>, found: &mut impl FnMut(usize, u32)) {
+        let key = sought.key;
+        let mut state = self.graph.start();
+        for at in 0..=key.len() {
+            if state.is_leaf() {
+                return self.buckets.at(state.leaf_value()).search(key, at, |at| sought.ends_at(at), found);
+            }
+            if let Some(labels) = sought.ends_at(at)
+                && let Some(record) = self.graph.value(state).and_then(|place| self.buckets.at(place).next())
+            {
+                found(labels, record.set);
+            }
+            let Some(next) = key.get(at).and_then(|&octet| self.graph.step(state, octet)) else { return };
+            state = next;
+        }
+    }
+
+    /// Whether a key begins with `octets`.
+    pub(super) fn has(self, octets: &[u8]) -> bool {
+        let mut state = self.graph.start();
+        for at in 0..octets.len() {
+            if state.is_leaf() {
+                let mut tail = Vec::new();
+                return self.buckets.at(state.leaf_value()).any(|record| {
+                    tail.clear();
+                    record.unpack(&mut tail);
+                    tail.starts_with(&octets[at..])
+                });
+            }
+            let Some(next) = self.graph.step(state, octets[at]) else { return false };
+            state = next;
+        }
+        true
+    }
+
+    /// All keys with their rule sets, in order.
+    pub(super) fn keys(self) -> Keys<'s> {
+        Keys { graph: self.graph.keys(), buckets: self.buckets, bucket: Records::default(), key: Vec::new() }
+    }
+}
+
+/// The key that a part keeps for `key`: all but the zero that closes the last label.
+pub(super) fn stem(key: &[u8]) -> &[u8] {
+    key.strip_suffix(&[0]).unwrap_or(key)
+}
+
+/// The buckets and the FST of a part.
+#[inline]
+fn split(section: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (both, graph_len) = section.split_last_chunk()?;
+    both.split_at_checked(both.len().checked_sub(u32::from_le_bytes(*graph_len) as usize)?)
+}
+
+/// The keys of a [`Part`] in ascending order.
+#[derive(Debug)]
+pub(super) struct Keys<'s> {
+    graph: graph::Keys<'s>,
+    buckets: Buckets<'s>,
+    /// What is left of the bucket that `graph` has led to.
+    bucket: Records<'s>,
+    key: Vec<u8>,
+}
+
+impl Keys<'_> {
+    /// The key that stands here.
+    pub(super) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// Goes on to the next key, and returns the number of its rule set.
+    pub(super) fn advance(&mut self) -> Option<u32> {
+        let record = loop {
+            if let Some(record) = self.bucket.next() {
+                break record;
+            }
+            self.bucket = self.buckets.at(self.graph.advance()?);
+        };
+        self.key.clear();
+        self.key.extend_from_slice(self.graph.key());
+        record.unpack(&mut self.key);
+        if !self.key.is_empty() {
+            self.key.push(0);
+        }
+        Some(record.set)
+    }
+}
+
+/// Makes the part of `keys`, which are in order, each with the number of its rule set.
+pub(super) fn build(keys: &[(&[u8], u32)]) -> io::Result<Vec<u8>> {
+    let mut builder = Builder { graph: fst::raw::Builder::memory(), buckets: Vec::new() };
+    builder.add(keys, 0).map_err(io::Error::other)?;
+    let graph = builder.graph.into_inner().map_err(io::Error::other)?;
+    let mut part = builder.buckets;
+    part.extend_from_slice(&graph);
+    part.extend_from_slice(&(graph.len() as u32).to_le_bytes());
+    Ok(part)
+}
+
+struct Builder {
+    graph: fst::raw::Builder<Vec<u8>>,
+    buckets: Vec<u8>,
+}
+
+impl Builder {
+    /// Adds `keys`, whose first `shared` octets are the same.
+    fn add(&mut self, keys: &[(&[u8], u32)], shared: usize) -> fst::Result<()> {
+        let Some(((first, _), others)) = keys.split_first() else { return Ok(()) };
+        let place = self.buckets.len() as u64;
+        if put_bucket(&mut self.buckets, keys, shared) {
+            return self.graph.insert(&first[..shared], place);
+        }
+        let mut longer = keys;
+        if first.len() == shared {
+            put_bucket(&mut self.buckets, &keys[..1], shared);
+            self.graph.insert(first, place)?;
+            longer = others;
+        }
+        longer.chunk_by(|one, next| one.0[shared] == next.0[shared]).try_for_each(|keys| self.add(keys, shared + 1))
+    }
+}
