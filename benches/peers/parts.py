@@ -20,20 +20,21 @@ MODERATELY = ("-c", "8", "-q", "1000", "-v")
 
 
 def speed(bench, kind_of_server):
-    """start, CPU of each answer, answers a second, and latency at a moderate rate"""
+    """start, memory, CPU of each answer, answers a second, latency at a moderate rate, and how long it takes to end"""
     kinds = bench.arguments.kinds
     with bench.running(kind_of_server) as running:
-        memory = processes.memory(running.process.pid)
+        start, unfiltered, memory = running.start, running.unfiltered, processes.memory(running.process.pid)
         cpu = {kind: bench.beside_the_floor(running, kind) for kind in kinds if kind != "signed"}
         if kind_of_server.tcp and "mixed" in kinds:
             cpu["tcp"] = bench.beside_the_floor(running, "mixed", "tcp")
         path = running.questions.fresh("mixed", min(30_000, bench.arguments.queries))
         latency = {who: latencies(dnsperf(path, "-Q", "10000", *MODERATELY, port=port))
                    for who, port in (("floor", FLOOR_PORT), ("server", PORT))}
+        ends = processes.stop(running.process)
     if kind_of_server.validates and "signed" in kinds:
         with bench.running(kind_of_server, SHORT_LIST, validate=True) as running:
             cpu["signed"] = bench.beside_the_floor(running, "signed")
-    return {"start": running.start, "unfiltered": running.unfiltered, "memory": memory, "cpu": cpu, "latency": latency}
+    return {"start": start, "unfiltered": unfiltered, "memory": memory, "cpu": cpu, "latency": latency, "ends": ends}
 
 
 def latencies(run):
@@ -119,19 +120,17 @@ def scaling(bench, kind_of_server):
 
 
 def rest(bench, kind_of_server):
-    """what the server does while nobody asks, and how long it takes to end, at rest and under load"""
+    """what the server does while nobody asks, and how long it takes to end under load"""
     with bench.running(kind_of_server) as running:
         time.sleep(1)
         before = processes.usage(running.process.pid)
         time.sleep(bench.arguments.seconds)
         used = processes.usage(running.process.pid).since(before)
-        ends = processes.stop(running.process)
-    with bench.running(kind_of_server) as running:
         path = running.questions.fresh("mixed", 100_000)
         with dnsperf_beside(path, "-Q", "10000", *MODERATELY):
             time.sleep(1)
-            ends_under_load = processes.stop(running.process)
-    return {"rest": {"seconds": bench.arguments.seconds, **used._asdict(), "ends": ends, "busy_ends": ends_under_load}}
+            ends = processes.stop(running.process)
+    return {"rest": {"seconds": bench.arguments.seconds, **used._asdict(), "ends_under_load": ends}}
 
 
 PARTS = {part.__name__: part for part in (speed, empty, reload, connections, flood, scaling, rest)}

@@ -15,7 +15,8 @@ and nsd.
     benches/peers/run.py --quick                      # does it all still work?
     benches/peers/run.py --servers qalqan,unbound --kinds miss,cold --only speed
 
-The kind signed needs ldns-keygen and ldns-signzone as well.
+A server takes about three minutes, and longer by three times what it needs to
+load the list. The kind signed needs ldns-keygen and ldns-signzone as well.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 
 import budgets
 import processes
@@ -97,13 +99,14 @@ def measure_all(arguments, folder):
                 say(f"{server.name}: {server.program} is not installed, left out")
                 continue
             row = rows.setdefault(server.name, {"title": server.title(), "recurses": server.recurses})
+            began = time.monotonic()
             for part in arguments.parts:
                 try:
                     row |= PARTS[part](bench, server)
                 except (Failed, OSError, subprocess.SubprocessError) as error:
                     failed = True
                     say(f"{server.name}: {part}: {error}")
-            say(f"{server.name}: {json.dumps(row)}")
+            say(f"{server.name}, {time.monotonic() - began:.0f} s: {json.dumps(row)}")
     finally:
         bench.close()
     return rows, failed

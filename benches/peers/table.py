@@ -114,8 +114,8 @@ THREADS = {
 REST = {
     "CPU ms a second at rest": lambda row: f"{row['rest']['cpu'] * 1000 / row['rest']['seconds']:.2f}",
     "waits a second": lambda row: f"{row['rest']['voluntary'] / row['rest']['seconds']:.0f}",
-    "ends in s": lambda row: f"{row['rest']['ends']:.2f}",
-    "under load": lambda row: f"{row['rest']['busy_ends']:.2f}",
+    "ends in s": lambda row: f"{row['ends']:.2f}",
+    "under load": lambda row: f"{row['rest']['ends_under_load']:.2f}",
 }
 
 
