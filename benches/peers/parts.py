@@ -67,7 +67,7 @@ def connections(bench, kind_of_server):
     wanted = bench.arguments.connections
     limit = processes.allow_open_files(3 * wanted)
     with bench.running(kind_of_server, SHORT_LIST, warm=False, connections=wanted) as running:
-        clients = hold_connections(min(wanted, limit - 1000), running.questions.listed[0])
+        clients = hold_connections(min(wanted, limit - 500), running.questions.listed[0])
         time.sleep(1)
         row = {"wanted": wanted, "held": still_open(clients), "memory": processes.memory(running.process.pid)}
         for client in clients:
