@@ -487,6 +487,67 @@ mod tests {
         assert!(read_frame(&mut stream).is_none(), "closed when all is answered");
     }
 
+    /// Asks for what is in the cache until the server reads no more, without reading its replies.
+    fn clog(stream: &mut TcpStream) {
+        let many = frame(&query("known.kz", RecordType::A)).repeat(500);
+        stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+        while stream.write_all(&many).is_ok() {}
+    }
+
+    fn connect_with_little_room(to: SocketAddr) -> TcpStream {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&to.into()).unwrap();
+        socket.into()
+    }
+
+    #[test]
+    fn who_does_not_read_holds_up_nobody_who_waits_for_the_same() {
+        let served = serve(|_| {});
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        ask_udp(&client, served.addresses[0], &query("known.kz", RecordType::A));
+        *served.world.delay.lock() = Duration::from_secs(2);
+        let mut stream = connect_with_little_room(served.addresses[0]);
+        stream.write_all(&frame(&query("slow.kz", RecordType::A))).unwrap();
+        while served.world.times_asked() < 2 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        clog(&mut stream);
+        let (reply, _) = ask_udp(&client, served.addresses[0], &query("slow.kz", RecordType::A));
+        assert_eq!(read(&reply).message.rcode, Rcode::NOERROR);
+        assert_eq!(served.world.times_asked(), 2, "it was asked once for both");
+    }
+
+    #[test]
+    fn who_does_not_read_for_too_long_is_hung_up_on() {
+        let served = serve(|settings| {
+            settings.stream.idle_timeout = Duration::from_millis(500);
+            settings.stream.max_connections_per_client = 1;
+        });
+        let mut stream = connect_with_little_room(served.addresses[0]);
+        clog(&mut stream);
+        let begin = Instant::now();
+        loop {
+            // The only place is free again.
+            let mut next = TcpStream::connect(served.addresses[0]).unwrap();
+            let _ = next.write_all(&frame(&query("known.kz", RecordType::A)));
+            if read_frame(&mut next).is_some() {
+                break;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(20), "it is never hung up on");
+        }
+        // One octet at a time is no message either.
+        let mut slow = TcpStream::connect(served.addresses[0]).unwrap();
+        slow.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let octets = frame(&query("known.kz", RecordType::A)).into_iter().cycle();
+        let sent = octets.take(1000).take_while(|octet| {
+            let heard = slow.read(&mut [0]);
+            let is_quiet = heard.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+            is_quiet && slow.write_all(&[*octet]).is_ok()
+        });
+        assert!(sent.count() < 1000);
+    }
+
     #[test]
     fn a_stream_that_breaks_the_rules_or_sleeps_is_closed() {
         let served = serve(|settings| {

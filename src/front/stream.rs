@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, poll_fn};
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpListener;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use crate::pipeline::{DropReason, Step};
@@ -87,52 +87,75 @@ type Waiting = FuturesUnordered<BoxFuture<'static, Vec<u8>>>;
 /// What a connection waits for.
 enum Event {
     Read(usize),
+    Wrote(usize),
     Answered(Vec<u8>),
     Idle,
     Stop,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// Serves until the client closes, breaks the rules, or says nothing for too long.
+    /// Serves until the client closes, breaks the rules, says nothing or does not read for too long.
     async fn serve(mut self) -> io::Result<()> {
         let mut waiting = Waiting::new();
-        let mut inbox = Vec::new();
+        let (mut inbox, mut outbox) = (Vec::new(), Vec::new());
         let mut is_open = true;
         let mut active = Instant::now();
         loop {
             let mut served = 0;
-            loop {
-                let mut outbox = Vec::new();
+            // Who does not read is not read from.
+            while outbox.is_empty() {
                 let step = self.serve_some(&inbox[served..], &mut outbox, &mut waiting)?;
                 if step == 0 {
                     break;
                 }
                 served += step;
                 active = Instant::now();
-                self.send(&outbox).await?;
+                // There is room for it, most of the time.
+                if !outbox.is_empty()
+                    && let Some(wrote) = self.stream.write(&outbox).now_or_never()
+                {
+                    take_off(&mut outbox, wrote?)?;
+                }
             }
-            // Whoever waits keeps no more than the beginning of a message.
-            inbox = inbox.split_off(served);
-            if !is_open && waiting.is_empty() {
+            if served > 0 {
+                // Whoever waits keeps no more than the beginning of a message.
+                inbox = inbox.split_off(served);
+            }
+            if !is_open && waiting.is_empty() && outbox.is_empty() {
                 return Ok(());
             }
 
-            let has_room = waiting.len() < self.settings.max_in_flight;
+            let may_read = is_open && waiting.len() < self.settings.max_in_flight;
+            let may_idle = waiting.is_empty() || !outbox.is_empty();
+            let is_idle = sleep_until(active + self.settings.idle_timeout);
+            let traffic = async {
+                match &outbox[..] {
+                    [] => read_some(&mut self.stream, &mut inbox).await.map(Event::Read),
+                    outbox => self.stream.write(outbox).await.map(Event::Wrote),
+                }
+            };
             let event = tokio::select! {
+                // Also while the client does not read: others may wait for the same answers.
                 Some(reply) = waiting.next() => Event::Answered(reply),
-                read = read_some(&mut self.stream, &mut inbox), if is_open && has_room => Event::Read(read?),
-                () = sleep_until(active + self.settings.idle_timeout), if waiting.is_empty() => Event::Idle,
+                event = traffic, if may_read || !outbox.is_empty() => event?,
+                () = is_idle, if may_idle => Event::Idle,
                 () = self.service.stop.cancelled(), if is_open => Event::Stop,
             };
             match event {
                 // The client may have closed its half only, and want its answers still.
                 Event::Read(0) | Event::Stop => is_open = false,
                 Event::Read(_) => {}
+                Event::Wrote(len) => {
+                    take_off(&mut outbox, len)?;
+                    if outbox.is_empty() {
+                        active = Instant::now();
+                    }
+                }
                 Event::Answered(reply) => {
-                    active = Instant::now();
-                    let mut outbox = Vec::with_capacity(2 + reply.len());
+                    if outbox.is_empty() {
+                        active = Instant::now();
+                    }
                     post(&reply, &mut outbox);
-                    self.send(&outbox).await?;
                 }
                 Event::Idle => return Ok(()),
             }
@@ -182,14 +205,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         Ok(inbox.len() - rest.len())
     }
+}
 
-    /// Sends `outbox`; a client that does not read for too long has gone.
-    async fn send(&mut self, outbox: &[u8]) -> io::Result<()> {
-        if outbox.is_empty() {
-            return Ok(());
-        }
-        timeout(self.settings.idle_timeout, self.stream.write_all(outbox)).await?
+/// Takes away what was written; an empty `outbox` holds no room.
+fn take_off(outbox: &mut Vec<u8>, wrote: usize) -> io::Result<()> {
+    if wrote == 0 {
+        return Err(io::ErrorKind::WriteZero.into());
     }
+    *outbox = outbox.split_off(wrote);
+    Ok(())
 }
 
 /// Appends a reply behind its length; an empty one is not sent.
