@@ -106,10 +106,10 @@ pub struct View {
 /// A query on its way: what its stages need to know.
 #[derive(Clone, Copy)]
 struct Query<'q> {
-    asked: Asked<'q>,
+    asked: &'q Asked<'q>,
     name: &'q Name,
     qtype: RecordType,
-    client: Client,
+    client: &'q Client,
     dnssec_ok: bool,
     checking_disabled: bool,
     ruling: Ruling,
@@ -182,9 +182,12 @@ impl Pipeline {
             Err(error) => return self.turn_away(error, client, reply),
         };
         let mut outcome = Outcome::new(client, request.qtype);
-        let cookie = self.jar.cookie(request.cookie, client.ip(), now.wall);
+        let cookie = match request.cookie {
+            [] => None,
+            sent => self.jar.cookie(sent, client.ip(), now.wall),
+        };
         outcome.cookie = cookie.as_ref().map(|cookie| cookie.standing);
-        let asked = Asked::new(&request, cookie.as_ref(), client.transport);
+        let asked = &Asked::new(&request, cookie.as_ref(), client.transport);
         if let Some(written) = self.answer_in_person(asked, &request, reply) {
             return Step::Done(outcome.end(Source::Local, written));
         }
@@ -194,7 +197,7 @@ impl Pipeline {
             asked,
             name,
             qtype,
-            client,
+            client: &client,
             dnssec_ok: asked.edns.is_some_and(|edns| edns.dnssec_ok),
             checking_disabled: self.settings.validating && asked.header.has(Header::CD),
             ruling: Ruling::Open,
@@ -262,7 +265,8 @@ impl Pipeline {
     /// Ends within [`Patience::client_timeout`]. Writes the reply; an empty one is not sent.
     pub async fn ask(&self, pending: Box<Pending>, reply: &mut Vec<u8>) -> Outcome {
         let deadline = Instant::now() + self.settings.patience.client_timeout;
-        let query = pending.query();
+        let asked = pending.asked();
+        let query = pending.query(&asked);
         let mut outcome = pending.outcome.clone();
 
         let mut course = Course::Open;
@@ -309,7 +313,7 @@ impl Pipeline {
         match Request::read(request, &mut [0; MAX_NAME_LEN]) {
             Ok(request) => {
                 let cookie = self.jar.cookie(request.cookie, client.ip(), self.now().wall);
-                let asked = Asked::new(&request, cookie.as_ref(), client.transport);
+                let asked = &Asked::new(&request, cookie.as_ref(), client.transport);
                 let errors = Errors::one(ExtendedError::PROHIBITED, "");
                 let written = answer::error(&self.settings.answer, asked, Rcode::REFUSED, errors, reply);
                 Step::Done(Outcome::new(client, request.qtype).end(Source::Error, written))
@@ -321,7 +325,7 @@ impl Pipeline {
     /// Tells a client that its query cannot be asked now, because too much is waiting.
     pub fn shed(&self, pending: Box<Pending>, reply: &mut Vec<u8>) -> Outcome {
         let outcome = pending.outcome.clone();
-        self.give_up(pending.query().asked, Unserved::Overload, outcome, reply)
+        self.give_up(&pending.asked(), Unserved::Overload, outcome, reply)
     }
 
     /// Puts another policy in force; queries under way end with the one that they began with.
@@ -362,7 +366,7 @@ impl Pipeline {
             RequestError::Short => Step::Drop(DropReason::Malformed),
             RequestError::Response => Step::Drop(DropReason::Response),
             RequestError::Faulty { header, rcode } => {
-                let asked = Asked::unread(header, client.transport);
+                let asked = &Asked::unread(header, client.transport);
                 let written = answer::error(&self.settings.answer, asked, rcode, Errors::NONE, reply);
                 Step::Done(Outcome::new(client, RecordType(0)).end(Source::Error, written))
             }
@@ -370,7 +374,7 @@ impl Pipeline {
     }
 
     /// Answers what is not a question about the names of the Internet.
-    fn answer_in_person(&self, asked: Asked<'_>, request: &Request<'_>, reply: &mut Vec<u8>) -> Option<Written> {
+    fn answer_in_person(&self, asked: &Asked<'_>, request: &Request<'_>, reply: &mut Vec<u8>) -> Option<Written> {
         let settings = &self.settings.answer;
         if asked.edns.is_some_and(|edns| edns.version > 0) {
             return Some(answer::error(settings, asked, Rcode::BADVERS, Errors::NONE, reply));
@@ -393,7 +397,7 @@ impl Pipeline {
     }
 
     /// Tells a client that it must set RD (RFC 8914, section 4.21).
-    fn refuse_recursion(&self, asked: Asked<'_>, reply: &mut Vec<u8>) -> Written {
+    fn refuse_recursion(&self, asked: &Asked<'_>, reply: &mut Vec<u8>) -> Written {
         let errors = Errors::one(ExtendedError::NOT_AUTHORITATIVE, "");
         answer::error(&self.settings.answer, asked, Rcode::REFUSED, errors, reply)
     }
@@ -596,7 +600,7 @@ impl Pipeline {
     }
 
     /// SERVFAIL, and why.
-    fn give_up(&self, asked: Asked<'_>, reason: Unserved, mut outcome: Outcome, reply: &mut Vec<u8>) -> Outcome {
+    fn give_up(&self, asked: &Asked<'_>, reason: Unserved, mut outcome: Outcome, reply: &mut Vec<u8>) -> Outcome {
         let errors = match reason {
             Unserved::Overload => {
                 outcome.dropped = Some(DropReason::Overload);
@@ -618,7 +622,7 @@ impl std::fmt::Debug for Pipeline {
 impl Pending {
     fn new(query: &Query<'_>, outcome: Outcome) -> Self {
         Self {
-            client: query.client,
+            client: *query.client,
             header: query.asked.header,
             question: SmallVec::from_slice(query.asked.question),
             edns: query.asked.edns,
@@ -636,19 +640,23 @@ impl Pending {
         self.client
     }
 
-    fn query(&self) -> Query<'_> {
-        let Self { client, header, edns, subject, ruling, in_force, now, .. } = self;
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            header: self.header,
+            question: &self.question,
+            edns: self.edns,
+            cookie: self.cookie.as_ref(),
+            transport: self.client.transport,
+        }
+    }
+
+    fn query<'q>(&'q self, asked: &'q Asked<'q>) -> Query<'q> {
+        let Self { client, subject, ruling, in_force, now, .. } = self;
         Query {
-            asked: Asked {
-                header: *header,
-                question: &self.question,
-                edns: *edns,
-                cookie: self.cookie.as_ref(),
-                transport: client.transport,
-            },
+            asked,
             name: &subject.name,
             qtype: subject.qtype,
-            client: *client,
+            client,
             dnssec_ok: subject.dnssec_ok,
             checking_disabled: subject.checking_disabled,
             ruling: *ruling,

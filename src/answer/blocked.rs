@@ -56,7 +56,7 @@ impl<'s> Subject<'s> {
 /// use.
 pub fn blocked(
     settings: &Settings,
-    asked: Asked<'_>,
+    asked: &Asked<'_>,
     subject: Subject<'_>,
     hit: &Hit<'_>,
     reply: &mut Vec<u8>,
@@ -126,7 +126,7 @@ fn alias_target(name: &Name, target: &Name) -> Option<DomainName> {
 /// When what the world said cannot be read.
 pub fn redirected(
     settings: &Settings,
-    asked: Asked<'_>,
+    asked: &Asked<'_>,
     subject: Subject<'_>,
     (hit, target): (&Hit<'_>, &Name),
     (entry, lifetime): (&Entry, Lifetime),

@@ -162,7 +162,7 @@ impl<'e> Errors<'e> {
 /// A reply in the making: header, question, records, then OPT.
 pub struct Writer<'a> {
     settings: &'a Settings,
-    asked: Asked<'a>,
+    asked: &'a Asked<'a>,
     header: Header,
     /// The bits of the response code that only EDNS has room for.
     upper_rcode: u16,
@@ -185,7 +185,7 @@ const QUESTION_NAME: u16 = 0xc000 | HEADER_LEN as u16;
 
 impl<'a> Writer<'a> {
     /// Begins with the question. What `reply` holds is thrown away.
-    pub fn new(settings: &'a Settings, asked: Asked<'a>, rcode: Rcode, reply: &'a mut Vec<u8>) -> Self {
+    pub fn new(settings: &'a Settings, asked: &'a Asked<'a>, rcode: Rcode, reply: &'a mut Vec<u8>) -> Self {
         reply.clear();
         reply.extend_from_slice(&[0; HEADER_LEN]);
         reply.extend_from_slice(asked.question);
@@ -201,7 +201,7 @@ impl<'a> Writer<'a> {
     /// Begins with an answer that has been kept.
     pub fn with_entry(
         settings: &'a Settings,
-        asked: Asked<'a>,
+        asked: &'a Asked<'a>,
         entry: &Entry,
         lifetime: Lifetime,
         reply: &'a mut Vec<u8>,
@@ -326,12 +326,12 @@ fn words<const N: usize>(words: [u16; N]) -> [[u8; 2]; N] {
 }
 
 /// A reply without records.
-pub fn error(settings: &Settings, asked: Asked<'_>, rcode: Rcode, errors: Errors<'_>, reply: &mut Vec<u8>) -> Written {
+pub fn error(settings: &Settings, asked: &Asked<'_>, rcode: Rcode, errors: Errors<'_>, reply: &mut Vec<u8>) -> Written {
     Writer::new(settings, asked, rcode, reply).finish(errors)
 }
 
 /// The reply in class CH, in which servers speak of themselves (RFC 4892).
-pub fn chaos(settings: &Settings, asked: Asked<'_>, request: &Request<'_>, reply: &mut Vec<u8>) -> Written {
+pub fn chaos(settings: &Settings, asked: &Asked<'_>, request: &Request<'_>, reply: &mut Vec<u8>) -> Written {
     let text = match request.name.as_wire() {
         b"\x07version\x04bind\0" | b"\x07version\x06server\0" => settings.version.as_deref(),
         b"\x08hostname\x04bind\0" | b"\x02id\x06server\0" => settings.identity.as_deref(),
@@ -351,7 +351,7 @@ pub fn chaos(settings: &Settings, asked: Asked<'_>, request: &Request<'_>, reply
 }
 
 /// The reply to a question for every type, when nobody shall be asked (RFC 8482, section 4.2).
-pub fn minimal_any(settings: &Settings, asked: Asked<'_>, reply: &mut Vec<u8>) -> Written {
+pub fn minimal_any(settings: &Settings, asked: &Asked<'_>, reply: &mut Vec<u8>) -> Written {
     let mut writer = Writer::new(settings, asked, Rcode::NOERROR, reply);
     writer.answer(RecordType::HINFO, 3789, b"\x07RFC8482\0");
     writer.finish(Errors::NONE)

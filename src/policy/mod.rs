@@ -69,6 +69,7 @@ impl Default for Settings {
 pub struct Policy {
     snapshot: Option<Arc<Snapshot>>,
     ranking: Arc<Ranking>,
+    judges_clients: bool,
     judges_answers: bool,
     judges_name_servers: bool,
     /// What each list says about entries without a dossier: written once, since most have none.
@@ -242,6 +243,7 @@ impl Policy {
         Self {
             texts: lists.iter().map(text).collect(),
             ranking: Arc::new(Ranking::new(lists)),
+            judges_clients: lists.iter().any(|list| has_any(list, &[Trigger::Client])),
             judges_answers: lists.iter().any(|list| has_any(list, &ABOUT_ANSWERS)),
             judges_name_servers: lists.iter().any(|list| has_any(list, &[Trigger::NsDname, Trigger::NsIp])),
             protected: Arc::new(settings.protected.iter().map(|name| (name.clone(), ())).collect()),
@@ -354,7 +356,7 @@ impl Policy {
     /// name in a question also the rules for the client's address.
     #[inline]
     fn candidates<'p>(&'p self, asked: &Asked<'_>, client: IpAddr, mut see: impl FnMut(Candidate<'p>)) {
-        if asked.trigger == Trigger::Qname {
+        if asked.trigger == Trigger::Qname && self.judges_clients {
             self.find_address(asked, Trigger::Client, client, &mut see);
         }
         self.find_name(asked, &mut see);
@@ -399,7 +401,6 @@ impl Policy {
         }
     }
 
-    #[inline]
     fn find_address<'p>(
         &'p self,
         asked: &Asked<'_>,
@@ -416,7 +417,9 @@ impl Policy {
 
     /// Shows `see` those of `rules` that cover what is asked; `whole` says whether they are filed under the very name or
     /// a prefix, and not under an ancestor.
-    #[inline]
+    ///
+    /// A function apart, or names that no list has would pay for what it needs.
+    #[inline(never)]
     fn weigh<'p>(
         &self,
         asked: &Asked<'_>,
@@ -452,6 +455,7 @@ impl Policy {
     }
 
     /// The override that decides about `name`.
+    #[inline]
     fn overridden(&self, name: &Name, trigger: Trigger, now: Now) -> Option<Hit<'_>> {
         if self.overrides.is_empty() {
             return None;

@@ -368,9 +368,15 @@ impl Snapshot {
             Some(plan) => Filter::new(plan, &self.file[self.filter.clone()]).narrow(self.depths, name, starts),
             None => self.depths,
         };
-        if depths.is_empty() {
-            return;
+        if !depths.is_empty() {
+            self.look_up(name, starts, depths, &mut found);
         }
+    }
+
+    /// Looks up what [`find`](Self::find) calls `found` with, in names that have as many labels as `depths` says. Apart
+    /// from it, since most names that are asked do not come so far.
+    #[inline(never)]
+    fn look_up<'s>(&'s self, name: &Name, starts: &[u8], depths: Depths, found: &mut impl FnMut(usize, RuleSet<'s>)) {
         let labels = depths.deepest(starts.len());
         let mut key = [0; MAX_KEY_LEN];
         let key = stem(name.reversed_suffix_key(&starts[starts.len() - labels..], &mut key));
