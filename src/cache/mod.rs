@@ -288,7 +288,8 @@ struct CountEvictions(Arc<AtomicU64>);
 impl Lifecycle<u64, Entry> for CountEvictions {
     type RequestState = ();
 
-    fn on_evict(&self, (): &mut (), _: u64, _: Entry) {
+    /// Not `on_evict`, which is also called when a newer answer to the same question comes in.
+    fn before_evict(&self, (): &mut (), _: &u64, _: &mut Entry) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -550,9 +551,9 @@ mod tests {
 
     #[test]
     fn a_scan_does_not_wash_out_what_is_asked_for_again() {
-        let max_bytes = 4 << 20;
+        let max_bytes = 2 << 20;
         let cache = Cache::new(Settings { max_bytes, ..Settings::default() });
-        let popular: Vec<Question> = (0..1000).map(|i| question(&format!("popular{i}.kz"))).collect();
+        let popular: Vec<Question> = (0..500).map(|i| question(&format!("popular{i}.kz"))).collect();
         let mut kept = 0;
         let mut ask = |asked: &Question| {
             if cache.find(Key::from(asked), at(1)).is_none() {
@@ -563,16 +564,14 @@ mod tests {
         for _ in 0..3 {
             popular.iter().for_each(&mut ask);
         }
-        // Five times what the cache holds, and the popular names once meanwhile.
-        for i in 0..100_000 {
+        // More than ten times what the cache holds.
+        for i in 0..120_000 {
             ask(&question(&format!("scan{i}.example.kz")));
-            if i == 50_000 {
-                popular.iter().for_each(&mut ask);
-            }
         }
         let left = popular.iter().filter(|asked| state(&cache, asked, at(1)) == "fresh").count();
-        assert!(left >= 950, "{left} of 1000 are left");
+        assert!(left >= 475, "{left} of 500 are left");
         let Statistics { entries, bytes, evictions } = cache.statistics();
+        assert!(entries < 12_000, "{entries}");
         assert!(bytes <= max_bytes, "{bytes}");
         assert!(bytes > max_bytes / 2, "{bytes}");
         assert_eq!(entries + evictions, kept, "nothing is lost unseen");

@@ -2,6 +2,7 @@ use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::testing::*;
@@ -304,6 +305,39 @@ async fn ttls_count_down_in_the_cache() {
         let (reply, outcome) = bench.ask(&query("www.example.kz", RecordType::A)).await;
         assert_eq!((reply.unwrap().message.answer[0].ttl, outcome.source), (ttl, source));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn look_ups_are_counted_as_what_they_were() {
+    let bench = Bench::new(Policy::unfiltered(), |settings| settings.cache.prefetch = false);
+    let mut random = TestRunner::deterministic();
+    // When each name was last answered by the world, in seconds; answers are good for 300.
+    let mut answered = std::collections::HashMap::new();
+    let (mut misses, mut now) = (0, 0);
+    for _ in 0..1000 {
+        let (number, pause) = (0..60_u32, 0..20_u64).new_tree(&mut random).unwrap().current();
+        tokio::time::advance(Duration::from_secs(pause)).await;
+        now += pause;
+        let expected = match answered.get(&number) {
+            Some(since) if now - since < 300 => Lookup::Hit,
+            Some(_) => Lookup::Stale,
+            None => Lookup::Miss,
+        };
+        let (_, outcome) = bench.ask(&query(&format!("n{number}.kz"), RecordType::A)).await;
+        assert_eq!(outcome.lookup, expected);
+        if expected != Lookup::Hit {
+            answered.insert(number, now);
+            misses += 1;
+        }
+        let cache::Statistics { entries, evictions, .. } = bench.pipeline.cache_statistics();
+        assert_eq!((entries, evictions), (answered.len() as u64, 0));
+    }
+    assert_eq!(bench.world.times_asked(), misses);
+    let bytes = |bench: &Bench| bench.pipeline.cache_statistics().bytes;
+    let before = bytes(&bench);
+    assert!(before > 0);
+    assert_eq!(bench.pipeline.flush(&"kz".parse::<DomainName>().unwrap(), true), answered.len());
+    assert_eq!((bytes(&bench), bench.pipeline.cache_statistics().entries), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
