@@ -380,7 +380,7 @@ impl Snapshot {
         let labels = depths.deepest(starts.len());
         let mut key = [0; MAX_KEY_LEN];
         let key = stem(name.reversed_suffix_key(&starts[starts.len() - labels..], &mut key));
-        self.find_all(Sought::names(key, 0, depths), &mut found);
+        self.find_all(Sought::names(key, 0, depths), found);
     }
 
     /// As [`find`](Self::find), for rules about the name of a name server.
