@@ -28,12 +28,13 @@ const BOGUS_TTL: u32 = 30;
 impl Engine {
     /// Finds, validates and writes the answer.
     pub(super) async fn answer(&self, question: &Question, work: &Work, source: Source) -> Resolution {
+        let translator = self.settings.dns64.as_ref().map(|dns64| dns64.prefix);
         let dns64 = self.settings.dns64.as_ref().filter(|dns64| dns64.concerns(question));
         // A translator's prefix may lie among the addresses whose reverse names lead nowhere.
         let is_ours = self.settings.special_names && !self.is_routed(&question.name);
         if is_ours
             && (dns64.is_none() || question.qtype != RecordType::PTR)
-            && let Some(local) = special::answer(question)
+            && let Some(local) = special::answer(question, translator)
         {
             return local;
         }

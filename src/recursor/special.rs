@@ -9,6 +9,7 @@ use crate::name::{DomainName, Name};
 use crate::query::{Question, Rcode, RecordType};
 
 use super::message::{self, Rdata, RrSet};
+use super::nat64::Nat64Prefix;
 use super::{Resolution, Security, scrub};
 
 /// How long clients may keep what is said here (as Unbound and RFC 6303, section 3).
@@ -50,6 +51,12 @@ static EMPTY_ZONES: LazyLock<Vec<DomainName>> = LazyLock::new(|| {
     zones.iter().map(|zone| zone.parse().expect("the table above holds names")).collect()
 });
 
+/// Where clients look for the translator's prefix, and the reverse names of its addresses (RFC 7050, RFC 8880).
+static IPV4_ONLY: LazyLock<DomainName> = LazyLock::new(|| constant("ipv4only.arpa"));
+static IPV4_ONLY_REVERSE: LazyLock<[DomainName; 2]> =
+    LazyLock::new(|| ["170.0.0.192.in-addr.arpa", "171.0.0.192.in-addr.arpa"].map(constant));
+const IPV4_ONLY_ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
+
 static RESOLVER_ARPA: LazyLock<DomainName> = LazyLock::new(|| constant("resolver.arpa"));
 static LOCALHOST: LazyLock<DomainName> = LazyLock::new(|| constant("localhost"));
 static LOOPBACK_V4: LazyLock<DomainName> = LazyLock::new(|| constant("127.in-addr.arpa"));
@@ -61,7 +68,9 @@ fn constant(text: &str) -> DomainName {
 }
 
 /// The answer to a question about a special-use name; `None` for all other names.
-pub(super) fn answer(question: &Question) -> Option<Resolution> {
+///
+/// The names by which clients find the `translator` are special only where there is one.
+pub(super) fn answer(question: &Question, translator: Option<Nat64Prefix>) -> Option<Resolution> {
     let name = &*question.name;
     // All but a handful of names end here, at the cost of one look at their last label.
     let last = name.suffix(1).labels().next()?;
@@ -77,6 +86,9 @@ pub(super) fn answer(question: &Question) -> Option<Resolution> {
         };
         return Some(local(question, &LOCALHOST, data, true));
     }
+    if let Some(found) = translator.and_then(|prefix| ipv4_only(question, prefix)) {
+        return Some(found);
+    }
     if name.is_at_or_below(&LOOPBACK_V4) || name.is_at_or_below(&LOOPBACK_V6) {
         let zone = if name.is_at_or_below(&LOOPBACK_V4) { &*LOOPBACK_V4 } else { &*LOOPBACK_V6 };
         let host = *name == **LOOPBACK_V6 || name.label_count() == 6 && name.labels().next() == Some(b"1");
@@ -84,8 +96,7 @@ pub(super) fn answer(question: &Question) -> Option<Resolution> {
         return Some(local(question, zone, data, host || name == &**zone));
     }
     let zone = EMPTY_ZONES.iter().find(|zone| name.is_at_or_below(zone))?;
-    if question.qtype == RecordType::DS && *name == **zone {
-        // The parent is no special name, and proves that this one is not signed (RFC 6303, section 7).
+    if is_the_parents(question, zone) {
         return None;
     }
     // That there is nothing is said of every name of a zone by which clients look for something of ours (RFC 9462,
@@ -93,24 +104,49 @@ pub(super) fn answer(question: &Question) -> Option<Resolution> {
     Some(local(question, zone, None, name == &**zone || **zone == **RESOLVER_ARPA))
 }
 
+/// Whether the parent of `zone` is asked, who is no special name and proves that this one is not signed (RFC 6303,
+/// section 7).
+fn is_the_parents(question: &Question, zone: &Name) -> bool {
+    question.qtype == RecordType::DS && *question.name == *zone
+}
+
+/// What a resolver that makes addresses says itself of the names that only it knows the addresses of (RFC 8880,
+/// section 7).
+fn ipv4_only(question: &Question, translator: Nat64Prefix) -> Option<Resolution> {
+    let name = &*question.name;
+    let mut zones = std::iter::once(&*IPV4_ONLY).chain(&*IPV4_ONLY_REVERSE);
+    let zone = zones.find(|zone| name.is_at_or_below(zone)).filter(|zone| !is_the_parents(question, zone))?;
+    let exists = *name == **zone;
+    let data: SmallVec<[Rdata; 2]> = match question.qtype {
+        _ if !exists => SmallVec::new(),
+        RecordType::A if **zone == **IPV4_ONLY => IPV4_ONLY_ADDRESSES.map(|address| address.octets().into()).into(),
+        RecordType::AAAA if **zone == **IPV4_ONLY => {
+            IPV4_ONLY_ADDRESSES.map(|address| translator.embed(address).octets().into()).into()
+        }
+        RecordType::PTR if **zone != **IPV4_ONLY => SmallVec::from_iter([IPV4_ONLY.as_wire().into()]),
+        _ => SmallVec::new(),
+    };
+    Some(local(question, zone, data, exists))
+}
+
 /// An answer from a zone that holds next to nothing.
-fn local(question: &Question, zone: &Name, data: Option<Rdata>, exists: bool) -> Resolution {
-    let records = |name: &Name, rtype, data: Rdata| RrSet {
+fn local(question: &Question, zone: &Name, data: impl IntoIterator<Item = Rdata>, exists: bool) -> Resolution {
+    let records = |name: &Name, rtype, rdata| RrSet {
         name: name.to_owned(),
         rtype,
         ttl: TTL,
-        rdata: SmallVec::from_iter([data]),
+        rdata,
         signatures: SmallVec::new(),
     };
     let apex = *question.name == *zone;
-    let data = match question.qtype {
-        RecordType::SOA if apex => Some(soa()),
-        RecordType::NS if apex => Some(LOCALHOST.as_wire().into()),
-        _ => data,
+    let data: SmallVec<[Rdata; 2]> = match question.qtype {
+        RecordType::SOA if apex => SmallVec::from_iter([soa()]),
+        RecordType::NS if apex => SmallVec::from_iter([LOCALHOST.as_wire().into()]),
+        _ => data.into_iter().collect(),
     };
-    let rcode = if exists || data.is_some() { Rcode::NOERROR } else { Rcode::NXDOMAIN };
-    let answer = data.map(|data| records(&question.name, question.qtype, data));
-    let authority = answer.is_none().then(|| records(zone, RecordType::SOA, soa()));
+    let rcode = if exists || !data.is_empty() { Rcode::NOERROR } else { Rcode::NXDOMAIN };
+    let answer = (!data.is_empty()).then(|| records(&question.name, question.qtype, data));
+    let authority = answer.is_none().then(|| records(zone, RecordType::SOA, SmallVec::from_iter([soa()])));
     let message = message::write_answer(
         (&question.name, question.qtype),
         rcode,
@@ -189,8 +225,42 @@ mod tests {
 
     fn ask(name: &str, qtype: RecordType) -> Option<(Rcode, usize)> {
         let question = Question::new(&name.parse::<DomainName>().unwrap(), qtype);
-        let resolution = answer(&question)?;
+        let resolution = answer(&question, None)?;
         Some((resolution.rcode, message::parse(&resolution.message).unwrap().answer.len()))
+    }
+
+    #[test]
+    fn clients_find_the_translator_where_there_is_one() {
+        let data = |text: &str| text.parse::<Ipv6Addr>().unwrap().octets().to_vec();
+        let ask = |name: &str, qtype, translator| {
+            let question = Question::new(&name.parse::<DomainName>().unwrap(), qtype);
+            let resolution = answer(&question, translator)?;
+            let message = message::parse(&resolution.message).unwrap();
+            let rdata: Vec<_> = message.answer.iter().flat_map(|set| &set.rdata).map(|data| data.to_vec()).collect();
+            Some((resolution.rcode, rdata))
+        };
+        let translator = Some(Nat64Prefix::WELL_KNOWN);
+        for (name, qtype, expected) in [
+            (
+                "ipv4only.arpa",
+                RecordType::AAAA,
+                Some((Rcode::NOERROR, vec![data("64:ff9b::192.0.0.170"), data("64:ff9b::192.0.0.171")])),
+            ),
+            ("ipv4only.arpa", RecordType::A, Some((Rcode::NOERROR, vec![vec![192, 0, 0, 170], vec![192, 0, 0, 171]]))),
+            ("ipv4only.arpa", RecordType::MX, Some((Rcode::NOERROR, vec![]))),
+            ("ipv4only.arpa", RecordType::DS, None),
+            ("www.ipv4only.arpa", RecordType::AAAA, Some((Rcode::NXDOMAIN, vec![]))),
+            (
+                "171.0.0.192.in-addr.arpa",
+                RecordType::PTR,
+                Some((Rcode::NOERROR, vec![b"\x08ipv4only\x04arpa\0".to_vec()])),
+            ),
+            ("171.0.0.192.in-addr.arpa", RecordType::A, Some((Rcode::NOERROR, vec![]))),
+            ("172.0.0.192.in-addr.arpa", RecordType::PTR, None),
+        ] {
+            assert_eq!(ask(name, qtype, translator), expected, "{name} {qtype}");
+            assert_eq!(ask(name, qtype, None), None, "{name} is a name like others without a translator");
+        }
     }
 
     #[test]
