@@ -12,13 +12,14 @@ use crate::compile::{self, CompileError, Freshness, GuardMode, Report, Store, St
 use crate::config::{Config, ConfigError};
 use crate::daemon;
 use crate::filter;
-use crate::list::convert::{self, ConvertError};
+use crate::list::convert::{self, ConvertError, Loss, Lost};
 use crate::list::{Format, ListSettings, MatchScope, Source};
 use crate::name::{DomainName, Name};
 use crate::policy::{Finding, OverrideSet, Policy};
 use crate::query::{NameServers, Question, RecordType};
 use crate::recursor::work::Step;
 use crate::recursor::{self, Recursor, Resolution, Security, Upstream};
+use crate::rule::Scope;
 use crate::snapshot::{OpenError, Snapshot};
 
 /// Why a command on lists did not do what it was told to.
@@ -176,8 +177,10 @@ pub(super) fn explain(
             Snapshot::open(compiled.path())?
         }
     };
-    let overrides = std::fs::read_to_string(state.join("overrides.json")).unwrap_or_default();
-    let overrides = OverrideSet::from_json(&overrides).unwrap_or_default();
+    let overrides = daemon::overrides_in(state).unwrap_or_else(|error| {
+        eprintln!("qalqan: run-time overrides are left out: {error}");
+        OverrideSet::default()
+    });
     let policy = Policy::new(config.policy.clone(), Some(Arc::new(snapshot)), overrides);
     let traced = if resolve { Some(trace(config, name, qtype)?) } else { None };
     let explanation = match &traced {
@@ -332,8 +335,16 @@ pub(super) fn convert(
     for refusal in &reading.first {
         eprintln!("{}:{}: {}: {}", refusal.file, refusal.line, refusal.reason.label(), refusal.detail);
     }
-    for (loss, count) in &done.lost {
-        eprintln!("{count} lost: {loss}");
+    for (loss, Lost { rules, first }) in &done.lost {
+        let what = if loss.is_partial() { "written without it" } else { "left out" };
+        eprintln!("{to} cannot say {loss}: {rules} {what}, first {first}");
+    }
+    let has_bare_names_only = matches!(to, Format::Domains | Format::Hosts);
+    if has_bare_names_only
+        && match_scope == MatchScope::Exact
+        && done.lost.contains_key(&Loss::Scope(Scope::Subdomains))
+    {
+        eprintln!("with --match subdomains a name stands for all below it too, here and there");
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::name::DomainName;
 use crate::policy::{self, template};
 use crate::recursor::dnssec::TrustAnchors;
 use crate::recursor::hints::RootHints;
-use crate::recursor::settings::{Minimisation, Route, RouteKind, RouteServer, TtlBounds};
+use crate::recursor::settings::{Route, RouteKind, RouteServer, TtlBounds};
 use crate::rule::Action;
 use crate::{answer, cache, control, front, pipeline, recursor};
 
@@ -255,11 +255,7 @@ impl Checker<'_> {
             allow_upstream: table.allow_upstream.iter().map(|prefix| prefix.0).collect(),
             deny_upstream: table.deny_upstream.iter().map(|prefix| prefix.0).collect(),
             case_randomisation: table.case_randomisation,
-            query_minimisation: match table.query_minimisation {
-                file::Minimisation::Relaxed => Minimisation::Relaxed,
-                file::Minimisation::Strict => Minimisation::Strict,
-                file::Minimisation::Off => Minimisation::Off,
-            },
+            query_minimisation: table.query_minimisation,
             ipv4: table.upstream_ipv4,
             ipv6: table.upstream_ipv6,
             nat64: table.nat64.map(|translator| translator.0),

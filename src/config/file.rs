@@ -20,6 +20,7 @@ use crate::list::{BadUtcOffset, BareAddress, Format, HostsAddress, ListSettings,
 use crate::name::{self, DomainName};
 use crate::recursor::nat64::{Nat64Prefix, Nat64PrefixError};
 use crate::recursor::network::Protocol;
+use crate::recursor::settings::Minimisation;
 use crate::rule::{Action, BlockReason};
 use crate::{answer, cache, compile, control, front, pipeline, policy, recursor};
 
@@ -176,11 +177,7 @@ impl Default for ResolverTable {
             allow_upstream: resolver.allow_upstream.into_iter().map(Prefix).collect(),
             deny_upstream: resolver.deny_upstream.into_iter().map(Prefix).collect(),
             case_randomisation: resolver.case_randomisation,
-            query_minimisation: match resolver.query_minimisation {
-                recursor::settings::Minimisation::Relaxed => Minimisation::Relaxed,
-                recursor::settings::Minimisation::Strict => Minimisation::Strict,
-                recursor::settings::Minimisation::Off => Minimisation::Off,
-            },
+            query_minimisation: resolver.query_minimisation,
             upstream_ipv4: resolver.ipv4,
             upstream_ipv6: resolver.ipv6,
             nat64: resolver.nat64.map(Translator),
@@ -235,15 +232,6 @@ pub(super) enum Mode {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Dnssec {
     Validate,
-    Off,
-}
-
-/// How little of a name each server sees (RFC 9156).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Minimisation {
-    Relaxed,
-    Strict,
     Off,
 }
 

@@ -44,7 +44,7 @@ use privileges::Account;
 use watch::{Sight, Watch};
 
 pub use lists::{Cause, Complaint, ListsError, rebuild_for_server};
-pub use overrides::OverridesFileError;
+pub use overrides::{OverridesFileError, overrides_in};
 pub use privileges::PrivilegeError;
 
 /// How soon a file that has just changed is looked at again.

@@ -35,23 +35,35 @@ pub enum OverridesFileError {
     },
 }
 
+/// The file in the state folder.
+const FILE_NAME: &str = "overrides.json";
+
+/// The overrides that a server with this state folder has kept.
+///
+/// # Errors
+///
+/// When there is a file and it cannot be read.
+pub fn overrides_in(state_dir: &Path) -> Result<OverrideSet, OverridesFileError> {
+    read(&state_dir.join(FILE_NAME))
+}
+
+fn read(path: &Path) -> Result<OverrideSet, OverridesFileError> {
+    let path = || path.to_owned();
+    match fs::read_to_string(path()) {
+        Ok(text) => {
+            OverrideSet::from_json(&text).map_err(|source| OverridesFileError::Content { path: path(), source })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(OverrideSet::default()),
+        Err(source) => Err(OverridesFileError::Io { path: path(), source }),
+    }
+}
+
 impl OverridesFile {
     /// Reads the file in the state folder; without one there are no overrides.
     pub(super) fn open(state_dir: &Path) -> Result<Self, OverridesFileError> {
-        let path = state_dir.join("overrides.json");
-        let set = Self::read(&path)?;
+        let path = state_dir.join(FILE_NAME);
+        let set = read(&path)?;
         Ok(Self { path, set })
-    }
-
-    fn read(path: &Path) -> Result<OverrideSet, OverridesFileError> {
-        let path = || path.to_owned();
-        match fs::read_to_string(path()) {
-            Ok(text) => {
-                OverrideSet::from_json(&text).map_err(|source| OverridesFileError::Content { path: path(), source })
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(OverrideSet::default()),
-            Err(source) => Err(OverridesFileError::Io { path: path(), source }),
-        }
     }
 
     /// The overrides.
@@ -61,7 +73,7 @@ impl OverridesFile {
 
     /// Whether the file says the same.
     pub(super) fn is_current(&self) -> bool {
-        Self::read(&self.path).is_ok_and(|kept| kept == self.set)
+        read(&self.path).is_ok_and(|kept| kept == self.set)
     }
 
     /// Changes the overrides and keeps them. On an error the file is as it was.
@@ -72,7 +84,7 @@ impl OverridesFile {
         let fault = |source| OverridesFileError::Io { path: self.path.clone(), source };
         let lock = File::create(self.path.with_extension("lock")).map_err(fault)?;
         lock.lock().map_err(fault)?;
-        let kept = Self::read(&self.path)?;
+        let kept = read(&self.path)?;
         let mut set = kept.clone();
         let done = change(&mut set);
         if set != kept {

@@ -8,8 +8,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, Read, Write};
 
-use serde::Serialize;
-
 use super::syntax::{Entry, ListError, Op, Reading, rdata_to_text};
 use super::{Format, ListSettings, MatchScope, Report};
 use crate::name::Name;
@@ -17,21 +15,30 @@ use crate::query::RecordType;
 use crate::rule::{Action, LocalRecord, Owner, Rule, Scope, TypeFilter};
 
 /// How a conversion went.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Conversion {
     /// How the reading went.
     pub reading: Report,
     /// Rules written.
     pub written: u64,
-    /// What was lost, by its label, and how often.
-    pub lost: BTreeMap<&'static str, u64>,
+    /// What was lost.
+    pub lost: BTreeMap<Loss, Lost>,
+}
+
+/// The rules that have met with the same loss.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// How many.
+    pub rules: u64,
+    /// What the first of them is written for.
+    pub first: Owner,
 }
 
 /// What another syntax cannot say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Loss {
-    /// Left out: the names that the rule covers.
-    Scope,
+    /// Left out: which names the rule covers.
+    Scope(Scope),
     /// Left out: an exception.
     Exception,
     /// Left out: records, an alias or another answer that is no plain block.
@@ -57,22 +64,31 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// The word for it in reports.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Scope => "scope",
-            Self::Exception => "exception",
-            Self::Action => "action",
-            Self::Types => "types",
-            Self::Except => "except",
-            Self::Important => "important",
-            Self::Shadow => "shadow",
-            Self::Operation => "operation",
-            Self::Trigger => "trigger",
-            Self::Times => "times",
-            Self::Answer => "answer",
-            Self::Dossier => "dossier",
-        }
+    /// Whether the rule is written all the same.
+    pub fn is_partial(self) -> bool {
+        matches!(self, Self::Answer | Self::Dossier)
+    }
+}
+
+/// What cannot be said, to go on from "cannot say".
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Scope(Scope::Exact) => "that a name alone is meant",
+            Self::Scope(Scope::Below) => "that all below a name is meant and not the name itself",
+            Self::Scope(Scope::Subdomains) => "that a name and all below it is meant",
+            Self::Exception => "that something is not to be blocked",
+            Self::Action => "to answer with records, an alias or TC",
+            Self::Types => "that some query types are meant",
+            Self::Except => "that some names below are left alone",
+            Self::Important => "that a rule wins over others",
+            Self::Shadow => "that a rule only counts",
+            Self::Operation => "that an earlier rule changes",
+            Self::Trigger => "that addresses, clients or name servers are meant",
+            Self::Times => "when a rule begins or ends",
+            Self::Answer => "how the block is answered",
+            Self::Dossier => "what is on file",
+        })
     }
 }
 
@@ -127,7 +143,8 @@ pub fn convert(
             Err(loss) => target.losses = vec![loss],
         }
         for loss in &target.losses {
-            *lost.entry(loss.label()).or_insert(0) += 1;
+            let lost = lost.entry(*loss).or_insert_with(|| Lost { rules: 0, first: entry.rule.owner.clone() });
+            lost.rules += 1;
         }
     };
     reading.file(name, input, &mut take, &mut |_| ())?;
@@ -266,7 +283,7 @@ impl Target {
 
     fn domains(&mut self, rule: &Rule) -> Result<(), Loss> {
         if !self.is_bare(rule) {
-            return Err(Loss::Scope);
+            return Err(Loss::Scope(rule.scope));
         }
         self.plain_block(rule)?;
         self.line(&rule.owner);
@@ -279,14 +296,14 @@ impl Target {
             _ if self.is_bare(rule) => self.line(&rule.owner),
             Scope::Exact => self.line(format_args!("={}", rule.owner)),
             Scope::Subdomains => self.line(format_args!("*.{}", rule.owner)),
-            Scope::Below => return Err(Loss::Scope),
+            Scope::Below => return Err(Loss::Scope(rule.scope)),
         }
         Ok(())
     }
 
     fn hosts(&mut self, rule: &Rule) -> Result<(), Loss> {
         if !self.is_bare(rule) {
-            return Err(Loss::Scope);
+            return Err(Loss::Scope(rule.scope));
         }
         if let Effect::Other(Action::Records(records)) = Effect::of(rule)
             && records.iter().all(|record| matches!(record.rtype, RecordType::A | RecordType::AAAA))
@@ -334,7 +351,7 @@ impl Target {
 
     fn dnsmasq(&mut self, rule: &Rule) -> Result<(), Loss> {
         let star = match rule.scope {
-            Scope::Exact => return Err(Loss::Scope),
+            Scope::Exact => return Err(Loss::Scope(rule.scope)),
             Scope::Below => "*.",
             Scope::Subdomains => "",
         };
@@ -370,7 +387,7 @@ impl Target {
             (Scope::Exact, Effect::Other(Action::Records(records))) => {
                 records.iter().for_each(|record| self.line(data(record)))
             }
-            (Scope::Exact | Scope::Below, _) => return Err(Loss::Scope),
+            (Scope::Exact | Scope::Below, _) => return Err(Loss::Scope(rule.scope)),
             (Scope::Subdomains, effect) => {
                 let kind = match (&rule.types, &effect) {
                     _ if rule.shadow => "inform",
@@ -549,24 +566,38 @@ mod tests {
 
     #[test]
     fn each_syntax_gets_what_it_can_say() {
+        use Loss::{Exception, Important};
+        let (exact, below, subdomains) =
+            (Loss::Scope(Scope::Exact), Loss::Scope(Scope::Below), Loss::Scope(Scope::Subdomains));
+        let important = (Important, 1, "e.example");
         for (to, text, lost) in [
-            (Format::Domains, "b.example\n", &[("important", 1), ("scope", 3)][..]),
-            (Format::Wildcard, "*.a.example\nb.example\n", &[("exception", 1), ("important", 1), ("scope", 1)]),
-            (Format::Hosts, "0.0.0.0 b.example\n", &[("important", 1), ("scope", 3)]),
+            (Format::Domains, "b.example\n", &[(below, 1, "c.example"), (subdomains, 2, "a.example"), important][..]),
+            (
+                Format::Wildcard,
+                "*.a.example\nb.example\n",
+                &[(below, 1, "c.example"), (Exception, 1, "d.example"), important],
+            ),
+            (Format::Hosts, "0.0.0.0 b.example\n", &[(below, 1, "c.example"), (subdomains, 2, "a.example"), important]),
             (
                 Format::Dnsmasq,
                 "address=/a.example/#\naddress=/*.c.example/#\nserver=/d.example/#\n",
-                &[("important", 1), ("scope", 1)],
+                &[(exact, 1, "b.example"), important],
             ),
             (
                 Format::Unbound,
                 "server:\nlocal-zone: \"a.example.\" always_null\nlocal-zone: \"d.example.\" always_transparent\n",
-                &[("important", 1), ("scope", 2)],
+                &[(exact, 1, "b.example"), (below, 1, "c.example"), important],
             ),
         ] {
             let (output, conversion) = converted(Format::Adblock, RULES, to);
             assert_eq!(output, text, "{to}");
-            assert_eq!(conversion.lost.into_iter().collect::<Vec<_>>(), lost, "{to}");
+            let account: Vec<_> =
+                conversion.lost.iter().map(|(loss, lost)| (*loss, lost.rules, lost.first.to_string())).collect();
+            assert_eq!(
+                account,
+                lost.iter().map(|(loss, rules, first)| (*loss, *rules, (*first).to_owned())).collect::<Vec<_>>(),
+                "{to}"
+            );
         }
     }
 
@@ -602,10 +633,8 @@ mod tests {
         assert!(output.ends_with("\na.example CNAME .\n"), "{output}");
         let (output, conversion) = converted(Format::Rpz, zone, Format::Hosts);
         assert_eq!(output, "0.0.0.0 a.example\n192.0.2.1 b.example\n");
-        assert_eq!(
-            conversion.lost.into_iter().collect::<Vec<_>>(),
-            [("action", 1), ("answer", 1), ("scope", 1), ("trigger", 2)]
-        );
+        let lost: Vec<(Loss, u64)> = conversion.lost.into_iter().map(|(loss, lost)| (loss, lost.rules)).collect();
+        assert_eq!(lost, [(Loss::Scope(Scope::Below), 1), (Loss::Action, 1), (Loss::Trigger, 2), (Loss::Answer, 1)]);
     }
 
     #[test]
@@ -613,7 +642,8 @@ mod tests {
         let order = "{\"domain\":\"a.example\",\"expires_at\":\"2026-12-31\"}\n{\"domain\":\"b.example\",\"order_id\":\"1\"}\n{\"op\":\"remove\",\"domain\":\"b.example\"}\n";
         let (output, conversion) = converted(Format::Jsonl, order, Format::Domains);
         assert_eq!(output, "b.example\n");
-        assert_eq!(conversion.lost.into_iter().collect::<Vec<_>>(), [("dossier", 1), ("operation", 1), ("times", 1)]);
+        let lost: Vec<(Loss, u64)> = conversion.lost.into_iter().map(|(loss, lost)| (loss, lost.rules)).collect();
+        assert_eq!(lost, [(Loss::Operation, 1), (Loss::Times, 1), (Loss::Dossier, 1)]);
     }
 
     #[test]

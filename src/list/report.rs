@@ -83,9 +83,12 @@ impl Reason {
         Self::LABELS[self as usize]
     }
 
+    /// Those that are errors.
+    const ERRORS: [Self; 5] = [Self::Malformed, Self::InvalidName, Self::TooLong, Self::NotUtf8, Self::BadValue];
+
     /// Whether the author of the list would want to mend the line.
     pub fn is_error(self) -> bool {
-        matches!(self, Self::Malformed | Self::InvalidName | Self::TooLong | Self::NotUtf8 | Self::BadValue)
+        Self::ERRORS.contains(&self)
     }
 }
 
@@ -173,7 +176,7 @@ pub struct Report {
     pub lines: u64,
     /// Rules taken, before any were found to be duplicates.
     pub rules: u64,
-    /// The first lines that gave no rule, errors before the rest.
+    /// The first lines that gave no rule; errors push out the rest, for they are what a reader looks for.
     pub first: Vec<Refusal>,
     /// What the list says of itself.
     pub header: Header,
@@ -213,10 +216,7 @@ impl Report {
 
     /// Lines that their author would want to mend.
     pub fn errors(&self) -> u64 {
-        [Reason::Malformed, Reason::InvalidName, Reason::TooLong, Reason::NotUtf8, Reason::BadValue]
-            .into_iter()
-            .map(|reason| self.refused(reason))
-            .sum()
+        Reason::ERRORS.into_iter().map(|reason| self.refused(reason)).sum()
     }
 
     /// Counts something odd.
@@ -237,16 +237,21 @@ impl Report {
     /// Counts a refused line, and keeps it if it is among the first. `detail` is only called when it is.
     pub fn refuse(&mut self, file: &str, line: u64, text: &[u8], reason: Reason, detail: impl FnOnce() -> String) {
         self.refused[reason as usize] += 1;
-        // Errors push out what is merely of no use here: they are what a reader looks for.
-        if self.first.len() >= KEPT_REFUSALS {
-            let last_harmless = self.first.iter().rposition(|refusal| !refusal.reason.is_error());
-            match last_harmless {
-                Some(at) if reason.is_error() => drop(self.first.remove(at)),
-                _ => return,
-            }
+        if self.has_room_for(reason) {
+            let text = String::from_utf8_lossy(&text[..text.len().min(4 * KEPT_TEXT)]);
+            let text = text.chars().take(KEPT_TEXT).collect();
+            self.first.push(Refusal { file: file.to_owned(), line, reason, detail: detail(), text });
         }
-        let text = String::from_utf8_lossy(&text[..text.len().min(4 * KEPT_TEXT)]).chars().take(KEPT_TEXT).collect();
-        self.first.push(Refusal { file: file.to_owned(), line, reason, detail: detail(), text });
+    }
+
+    /// Whether a line refused for `reason` is kept; makes room for it.
+    fn has_room_for(&mut self, reason: Reason) -> bool {
+        if self.first.len() < KEPT_REFUSALS {
+            return true;
+        }
+        let last_harmless = self.first.iter().rposition(|refusal| !refusal.reason.is_error());
+        let pushed_out = last_harmless.filter(|_| reason.is_error()).map(|at| self.first.remove(at));
+        pushed_out.is_some()
     }
 
     /// Takes up how the reading of a further file of the same list went.
@@ -260,8 +265,11 @@ impl Report {
         for (mine, theirs) in self.notes.iter_mut().zip(other.notes) {
             *mine += theirs;
         }
-        self.first.extend(other.first);
-        self.first.truncate(KEPT_REFUSALS);
+        for refusal in other.first {
+            if self.has_room_for(refusal.reason) {
+                self.first.push(refusal);
+            }
+        }
         if self.header == Header::default() {
             self.header = other.header;
         }
@@ -320,6 +328,14 @@ mod tests {
         assert_eq!(report.first.len(), KEPT_REFUSALS);
         assert_eq!(report.first.last().map(|last| (last.line, last.text.chars().count())), Some((21, KEPT_TEXT)));
         assert_eq!((report.refused(Reason::Cosmetic), report.errors()), (20, 1));
+
+        let mut more = Report::new(Format::Adblock);
+        more.refuse("b.txt", 1, b"##.ad", Reason::Cosmetic, || "cosmetic".into());
+        more.refuse("b.txt", 2, b"a..b", Reason::InvalidName, || "no".into());
+        report.merge(more);
+        let errors: Vec<_> =
+            report.first.iter().filter(|first| first.reason.is_error()).map(|first| first.line).collect();
+        assert_eq!((report.first.len(), errors), (KEPT_REFUSALS, vec![21, 2]), "those of a further file too");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use crate::name::DomainName;
 
@@ -150,7 +151,8 @@ pub enum RouteKind {
 }
 
 /// How much of a name a server is shown (RFC 9156).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Minimisation {
     /// The whole name.
     Off,
