@@ -154,14 +154,8 @@ impl Checker<'_> {
                     ..pipeline::Patience::default()
                 },
                 validating: resolver_settings.heeds_checking_disabled(),
-                non_recursive: match resolver.non_recursive {
-                    file::NonRecursive::Refuse => pipeline::NonRecursive::Refuse,
-                    file::NonRecursive::FromCache => pipeline::NonRecursive::FromCache,
-                },
-                any: match resolver.any {
-                    file::Any::Resolve => pipeline::AnyQueries::Resolve,
-                    file::Any::Minimal => pipeline::AnyQueries::Minimal,
-                },
+                non_recursive: resolver.non_recursive,
+                any: resolver.any,
             },
             resolver: resolver_settings,
             transport,

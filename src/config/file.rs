@@ -151,8 +151,8 @@ pub(super) struct ResolverTable {
     pub(super) private_domains: Vec<PlainName>,
     pub(super) edns_payload: u16,
     pub(super) client_timeout: Span,
-    pub(super) any: Any,
-    pub(super) non_recursive: NonRecursive,
+    pub(super) any: pipeline::AnyQueries,
+    pub(super) non_recursive: pipeline::NonRecursive,
     pub(super) tls_ca_files: Vec<String>,
     pub(super) standard_port: u16,
     pub(super) port_map: BTreeMap<Endpoint, SocketAddr>,
@@ -187,36 +187,14 @@ impl Default for ResolverTable {
             private_domains: resolver.private_domains.into_iter().map(PlainName).collect(),
             edns_payload: resolver.edns_payload,
             client_timeout: Span(pipeline.patience.client_timeout),
-            any: match pipeline.any {
-                pipeline::AnyQueries::Resolve => Any::Resolve,
-                pipeline::AnyQueries::Minimal => Any::Minimal,
-            },
-            non_recursive: match pipeline.non_recursive {
-                pipeline::NonRecursive::Refuse => NonRecursive::Refuse,
-                pipeline::NonRecursive::FromCache => NonRecursive::FromCache,
-            },
+            any: pipeline.any,
+            non_recursive: pipeline.non_recursive,
             tls_ca_files: Vec::new(),
             standard_port: 53,
             port_map: BTreeMap::new(),
             forward: Vec::new(),
         }
     }
-}
-
-/// What a query for type ANY gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Any {
-    Resolve,
-    Minimal,
-}
-
-/// What a query without RD gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum NonRecursive {
-    Refuse,
-    FromCache,
 }
 
 /// Where answers come from when no zone says otherwise.

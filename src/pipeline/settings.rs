@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{answer, cache};
 
 /// What the pipeline must be told.
@@ -50,7 +52,8 @@ impl Default for Patience {
 }
 
 /// What a query without RD gets, when no rule speaks about its name.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum NonRecursive {
     /// REFUSED: the cache is nobody's business.
     #[default]
@@ -60,7 +63,8 @@ pub enum NonRecursive {
 }
 
 /// What a query for type ANY gets, when no rule speaks about its name.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum AnyQueries {
     /// What name servers say.
     #[default]
