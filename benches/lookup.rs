@@ -1,163 +1,237 @@
-//! What a look-up costs on 100 k and 1 M names: of names that are drawn from all alike, so that memory is mostly cold,
-//! and of a thousand that are asked for again and again.
+//! What a listed name costs: octets of the file, and time to look it up, beside a plain FST of the same names.
 //!
-//! `QALQAN_BENCH_LARGE=1` adds 10 M. Before the timings stands a table of the file's octets for each name, of the time
-//! it takes to write and to open it. Names are made from a seed, so two runs on one machine may be compared.
+//! Look-ups are timed on 100 k and 1 M near-random names, `QALQAN_BENCH_LARGE=1` adds 10 M: of names drawn from all
+//! alike, so that memory is mostly cold, and of a thousand that are asked for again and again. Snapshot, policy and
+//! plain FST take turns at the same few hundred names. What is shown is the middle of many such rounds, each shorter
+//! than a process is let run, so other work on the machine hardly shows. Names come from a seed: two runs on one
+//! machine may be compared.
 
+mod common;
+
+use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use common::Random;
+use fst::raw::Fst;
 use qalqan::clock::Now;
 use qalqan::name::{DomainName, MAX_KEY_LEN, Name};
-use qalqan::policy::{OverrideSet, Policy, Settings, Verdict};
+use qalqan::policy::{OverrideSet, Policy, Settings};
 use qalqan::query::RecordType;
-use qalqan::rule::{Action, ListId, Scope, Trigger, TypeFilter};
-use qalqan::snapshot::{CompiledRule, Inventory, ListEntry, Snapshot, Writer};
+use qalqan::rule::Trigger;
+use qalqan::snapshot::Snapshot;
 
 /// Names drawn for a measurement: more than caches remember.
-const DRAWN: usize = 1 << 20;
+const DRAWN: usize = 1 << 19;
 
 /// Names that are asked for again and again.
 const POPULAR: usize = 1000;
 
-/// SplitMix64: small, and good enough to make names with.
-struct Random(u64);
+/// Look-ups between two glances at the clock.
+const ROUND: usize = 512;
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
+/// Kinds of names, by how they are made.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Letters and digits, frequent ones more often; some have one label more.
+    NearRandom,
+    /// Letters and digits, all alike.
+    Random,
+    /// Two words and a number.
+    Words,
+    /// A host below a domain of words, and below that what a tracker makes up.
+    Hosts,
+}
 
-    fn below(&mut self, end: usize) -> usize {
-        ((u128::from(self.next()) * end as u128) >> 64) as usize
-    }
+impl Kind {
+    const ALL: [(Self, &str); 4] =
+        [(Self::NearRandom, "near-random"), (Self::Random, "random"), (Self::Words, "words"), (Self::Hosts, "hosts")];
 
-    /// A label of letters and digits, frequent ones more often.
-    fn label(&mut self, lengths: std::ops::Range<usize>) -> String {
-        const OCTETS: &[u8] = b"etaoinshrdlcumwfgypbvkxjqz0123456789";
-        let len = lengths.start + self.below(lengths.len());
-        let mut octet = || char::from(OCTETS[self.below(OCTETS.len()).min(self.below(OCTETS.len()))]);
-        (0..len).map(|_| octet()).collect()
-    }
-
-    /// A name such as lists have: most directly below a public suffix, some one label deeper.
-    fn name(&mut self) -> DomainName {
+    fn name(self, random: &mut Random) -> DomainName {
         const SUFFIXES: [&str; 10] = ["com", "com", "com", "com", "net", "org", "ru", "kz", "info", "xyz"];
-        let mut text = self.label(6..14) + "." + SUFFIXES[self.below(SUFFIXES.len())];
-        if self.below(4) == 0 {
-            text = self.label(2..7) + "." + &text;
-        }
+        const HOSTS: [&str; 6] = ["www", "cdn", "ads", "track", "static", "api"];
+        let suffix = SUFFIXES[random.below(SUFFIXES.len())];
+        let text = match self {
+            Self::NearRandom => {
+                let name = format!("{}.{suffix}", near_random(random, 6..14));
+                if random.below(4) == 0 { format!("{}.{name}", near_random(random, 2..7)) } else { name }
+            }
+            Self::Random => format!("{}.{suffix}", label(random, 5..17, |random| random.below(ALPHABET.len()))),
+            Self::Words => format!("{}-{}{}.{suffix}", word(random), word(random), random.below(1000)),
+            Self::Hosts => {
+                let host = HOSTS[random.below(HOSTS.len())];
+                let domain = format!("{host}.{}{}.{suffix}", word(random), random.below(100));
+                if random.below(2) == 0 { format!("{:x}.{domain}", random.below(1 << 30)) } else { domain }
+            }
+        };
         text.parse().expect("labels of letters, and short")
     }
 }
 
-/// A policy with one list of `count` names, and those names.
-fn listed(count: usize) -> (Policy, Vec<DomainName>) {
-    let mut random = Random(1);
-    let names: Vec<DomainName> = (0..count).map(|_| random.name()).collect();
-    let key = |name: &DomainName| Box::<[u8]>::from(name.reversed_key(&mut [0; MAX_KEY_LEN]));
-    let mut keys: Vec<_> = names.iter().map(key).collect();
-    keys.sort_unstable();
-    keys.dedup();
+const ALPHABET: &[u8] = b"etaoinshrdlcumwfgypbvkxjqz0123456789";
 
-    let folder = tempfile::tempdir().expect("a folder for the snapshot");
-    let path = folder.path().join("snapshot");
-    let begun = Instant::now();
-    let mut writer = Writer::create(&path, &Inventory { lists: vec![ListEntry::new("list")] }).expect("a new file");
-    let rule = writer.rule(&CompiledRule {
-        list: ListId(0),
-        scope: Scope::Subdomains,
-        action: Action::Sinkhole,
-        important: false,
-        shadow: false,
-        types: TypeFilter::All,
-        except: Vec::new(),
-        dossier: None,
-    });
-    for key in &keys {
-        writer.insert(key, &[rule]).expect("room for a key");
+fn label(random: &mut Random, lengths: std::ops::Range<usize>, draw: impl Fn(&mut Random) -> usize) -> String {
+    let len = lengths.start + random.below(lengths.len());
+    (0..len).map(|_| char::from(ALPHABET[draw(random)])).collect()
+}
+
+fn near_random(random: &mut Random, lengths: std::ops::Range<usize>) -> String {
+    label(random, lengths, |random| random.below(ALPHABET.len()).min(random.below(ALPHABET.len())))
+}
+
+/// One of four thousand words that can be spoken.
+fn word(random: &mut Random) -> String {
+    const BEGINNINGS: [&str; 16] = ["b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z", "st", "tr"];
+    const ENDINGS: [&str; 4] = ["a", "e", "i", "ou"];
+    let mut syllable = || BEGINNINGS[random.below(16)].to_owned() + ENDINGS[random.below(4)];
+    syllable() + &syllable()
+}
+
+/// The same names in a snapshot and in a plain FST.
+struct Listed {
+    names: Vec<DomainName>,
+    snapshot: Arc<Snapshot>,
+    plain: Fst<Vec<u8>>,
+}
+
+impl Listed {
+    fn new(kind: Kind, called: &str, count: usize) -> Self {
+        let mut random = Random(1);
+        let mut names: Vec<DomainName> = (0..count).map(|_| kind.name(&mut random)).collect();
+        names.sort_unstable();
+        names.dedup();
+
+        let folder = tempfile::tempdir().expect("a folder for the snapshot");
+        let path = folder.path().join("snapshot");
+        let begun = Instant::now();
+        let written = common::write(&path, names.iter());
+        let writing = begun.elapsed();
+        let begun = Instant::now();
+        let snapshot = Snapshot::open(&path).expect("what has just been written");
+        let opening = begun.elapsed();
+
+        let mut plain = fst::raw::Builder::memory();
+        for name in &names {
+            plain.add(name.reversed_key(&mut [0; MAX_KEY_LEN])).expect("names in order");
+        }
+        let plain = Fst::new(plain.into_inner().expect("room in memory")).expect("what has just been written");
+        let octets = |octets: usize| octets as f64 / names.len() as f64;
+        println!(
+            "{count:>9} {called:11} {:>5.2} octets a name (plain FST {:>5.2}), written in {writing:.2?}, opened and \
+             verified in {opening:.2?}",
+            octets(written.bytes as usize),
+            octets(plain.size()),
+        );
+        Self { names, snapshot: Arc::new(snapshot), plain }
     }
-    let written = writer.finish().expect("room for the rest");
-    let writing = begun.elapsed();
 
-    let begun = Instant::now();
-    let snapshot = Snapshot::open(&path).expect("what has just been written");
-    println!(
-        "{count:>9} names: {:>5.2} octets a name, written in {writing:.2?}, opened and verified in {:.2?}",
-        written.bytes as f64 / written.names as f64,
-        begun.elapsed(),
-    );
-    (Policy::new(Settings::default(), Some(Arc::new(snapshot)), OverrideSet::default()), names)
+    /// How many rule sets a walk through the plain FST meets: one ends wherever a label does.
+    fn walk(&self, name: &Name) -> usize {
+        let mut key = [0; MAX_KEY_LEN];
+        let mut node = self.plain.root();
+        let mut met = 0;
+        for &octet in name.reversed_key(&mut key) {
+            let Some(index) = node.find_input(octet) else { break };
+            node = self.plain.node(node.transition_addr(index));
+            met += usize::from(octet == 0 && node.is_final());
+        }
+        met
+    }
+
+    fn find(&self, name: &Name) -> usize {
+        let mut met = 0;
+        self.snapshot.find(name, |_, _| met += 1);
+        met
+    }
 }
 
 /// Names one behind the other, as a reader of datagrams has them at hand: drawing one costs no cache miss.
+#[derive(Default)]
 struct Queries {
     octets: Vec<u8>,
     ends: Vec<usize>,
-    next: usize,
 }
 
 impl Queries {
     fn new(names: impl Iterator<Item = DomainName>) -> Self {
-        let (mut octets, mut ends) = (Vec::new(), Vec::new());
+        let mut queries = Self::default();
         for name in names {
-            octets.extend_from_slice(name.as_wire());
-            ends.push(octets.len());
+            queries.octets.extend_from_slice(name.as_wire());
+            queries.ends.push(queries.octets.len());
         }
-        Self { octets, ends, next: 0 }
+        queries
     }
 
-    fn next(&mut self) -> &Name {
-        let start = if self.next == 0 { 0 } else { self.ends[self.next - 1] };
-        let name = &self.octets[start..self.ends[self.next]];
-        self.next = (self.next + 1) % self.ends.len();
-        Name::from_wire(name).expect("names were put in")
+    /// The `count` names from `first` on, around and around.
+    fn take(&self, first: usize, count: usize) -> impl Iterator<Item = &Name> {
+        (first..first + count).map(|place| {
+            let place = place % self.ends.len();
+            let start = if place == 0 { 0 } else { self.ends[place - 1] };
+            Name::from_wire(&self.octets[start..self.ends[place]]).expect("names were put in")
+        })
     }
 }
 
-fn lookup(criterion: &mut Criterion) {
-    let mut counts = vec![100_000, 1_000_000];
-    if std::env::var_os("QALQAN_BENCH_LARGE").is_some() {
-        counts.push(10_000_000);
+/// Nanoseconds of a look-up in each of `ways`, which take turns.
+fn time<const N: usize>(queries: &Queries, ways: [&dyn Fn(&Name) -> usize; N]) -> [f64; N] {
+    let mut rounds: [Vec<Duration>; N] = std::array::from_fn(|_| Vec::new());
+    // Whoever is first at a name finds memory cold, so each way has rounds of its own.
+    for (round, first) in (0..DRAWN).step_by(ROUND).enumerate() {
+        let way = round % N;
+        let begun = Instant::now();
+        black_box(queries.take(first, ROUND).map(ways[way]).sum::<usize>());
+        rounds[way].push(begun.elapsed());
     }
-    let mut group = criterion.benchmark_group("judge");
-    for count in counts {
-        let (policy, names) = listed(count);
-        let mut random = Random(2);
-        let mut draw = || names[random.below(names.len())].clone();
-        let listed = Queries::new((0..DRAWN).map(|_| draw()));
-        let below = Queries::new((0..DRAWN).map(|_| draw().child(b"www").expect("room for a label")));
-        let popular = Queries::new(names.iter().take(POPULAR).cloned());
-        let mut random = Random(3);
-        let unlisted = Queries::new((0..DRAWN).map(|_| random.name()));
-        let unlisted_popular = Queries::new((0..POPULAR).map(|_| random.name()));
-
-        for (what, mut queries) in [
-            ("listed", listed),
-            ("below a listed one", below),
-            ("listed and popular", popular),
-            ("unlisted", unlisted),
-            ("unlisted and popular", unlisted_popular),
-        ] {
-            group.bench_function(BenchmarkId::new(what, count), |bencher| {
-                bencher.iter(|| is_blocked(&policy, queries.next()));
-            });
-        }
-    }
-    group.finish();
+    rounds.map(|mut rounds| {
+        rounds.sort_unstable();
+        rounds[rounds.len() / 2].as_secs_f64() * 1e9 / ROUND as f64
+    })
 }
 
-fn is_blocked(policy: &Policy, name: &Name) -> bool {
+fn main() {
+    // `cargo test` asks only whether this runs.
+    let is_bench = std::env::args().any(|argument| argument == "--bench");
+    let counts: &[usize] = match std::env::var_os("QALQAN_BENCH_LARGE") {
+        _ if !is_bench => &[1000],
+        None => &[100_000, 1_000_000],
+        Some(_) => &[100_000, 1_000_000, 10_000_000],
+    };
+    for &count in counts {
+        for (kind, called) in &Kind::ALL[1..] {
+            Listed::new(*kind, called, count);
+        }
+        let (kind, called) = Kind::ALL[0];
+        look_up(&Listed::new(kind, called, count), kind);
+    }
+}
+
+/// Shows a table of times.
+fn look_up(listed: &Listed, kind: Kind) {
     const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let judgement = policy.judge(name, RecordType::A, Trigger::Qname, CLIENT, Now::default());
-    matches!(judgement.verdict, Verdict::Block(_))
+    let policy = Policy::new(Settings::default(), Some(listed.snapshot.clone()), OverrideSet::default());
+    let judge = |name: &Name| {
+        black_box(policy.judge(name, RecordType::A, Trigger::Qname, CLIENT, Now::default()));
+        1
+    };
+    let mut random = Random(2);
+    let mut drawn = |count| -> Vec<DomainName> {
+        (0..count).map(|_| listed.names[random.below(listed.names.len())].clone()).collect()
+    };
+    let below = |name: &DomainName| name.child(b"www").expect("room for a label");
+    let (all, popular) = (drawn(DRAWN), drawn(POPULAR));
+    let mut random = Random(3);
+    let mut unlisted = |count| Queries::new((0..count).map(|_| kind.name(&mut random)));
+    println!("{:>9} {:22} {:>8} {:>8} {:>10}", "ns", "a look-up", "snapshot", "policy", "plain FST");
+    for (what, queries) in [
+        ("listed, cold", Queries::new(all.iter().cloned())),
+        ("listed, warm", Queries::new(popular.iter().cloned())),
+        ("below a listed, cold", Queries::new(all.iter().map(below))),
+        ("below a listed, warm", Queries::new(popular.iter().map(below))),
+        ("unlisted, cold", unlisted(DRAWN)),
+        ("unlisted, warm", unlisted(POPULAR)),
+    ] {
+        let [find, judge, walk] = time(&queries, [&|name| listed.find(name), &judge, &|name| listed.walk(name)]);
+        println!("{:>9} {what:22} {find:>8.0} {judge:>8.0} {walk:>10.0}", "");
+    }
 }
-
-criterion_group!(benches, lookup);
-criterion_main!(benches);

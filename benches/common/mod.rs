@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each bench uses its part")]
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::Arc;
 
 use qalqan::clock::{Clock, Now};
@@ -12,7 +13,7 @@ use qalqan::query::{Client, Question, Rcode, RecordType, Transport};
 use qalqan::recursor::message::{self, RrSet};
 use qalqan::recursor::{BoxFuture, Resolution, Security, Upstream};
 use qalqan::rule::{Action, ListId, Scope, TypeFilter};
-use qalqan::snapshot::{CompiledRule, Inventory, ListEntry, Snapshot, Writer};
+use qalqan::snapshot::{CompiledRule, Inventory, ListEntry, Snapshot, Writer, Written};
 use qalqan::wire::Header;
 
 /// Numbers that are the same everywhere (splitmix64).
@@ -62,8 +63,18 @@ pub fn unlisted(count: usize) -> Vec<String> {
 pub fn policy(names: &[String]) -> Policy {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("snapshot");
+    let mut names: Vec<DomainName> = names.iter().map(|name| name.parse().expect("a name")).collect();
+    names.sort();
+    names.dedup();
+    write(&path, names.iter());
+    let snapshot = Snapshot::open(&path).expect("what was just written");
+    Policy::new(policy::Settings::default(), Some(Arc::new(snapshot)), OverrideSet::default())
+}
+
+/// Writes a snapshot that sinkholes `names`, which are in order, and what is below them.
+pub fn write<'n>(path: &Path, names: impl Iterator<Item = &'n DomainName>) -> Written {
     let inventory = Inventory { lists: vec![ListEntry::new("bench")] };
-    let mut writer = Writer::create(&path, &inventory).expect("a snapshot");
+    let mut writer = Writer::create(path, &inventory).expect("a new file");
     let rule = writer.rule(&CompiledRule {
         list: ListId(0),
         scope: Scope::Subdomains,
@@ -74,16 +85,10 @@ pub fn policy(names: &[String]) -> Policy {
         except: Vec::new(),
         dossier: None,
     });
-    let mut keys: Vec<Vec<u8>> = names
-        .iter()
-        .map(|name| name.parse::<DomainName>().expect("a name").reversed_key(&mut [0; MAX_KEY_LEN]).to_vec())
-        .collect();
-    keys.sort();
-    keys.dedup();
-    keys.iter().for_each(|key| writer.insert(key, &[rule]).expect("keys in order"));
-    writer.finish().expect("a snapshot");
-    let snapshot = Snapshot::open(&path).expect("what was just written");
-    Policy::new(policy::Settings::default(), Some(Arc::new(snapshot)), OverrideSet::default())
+    for name in names {
+        writer.insert(name.reversed_key(&mut [0; MAX_KEY_LEN]), &[rule]).expect("keys in order, and room");
+    }
+    writer.finish().expect("room for the rest")
 }
 
 /// 192.0.2.1 for every name, good for a day.
