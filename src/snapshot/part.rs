@@ -54,10 +54,13 @@ impl<'k> Sought<'k> {
     /// How many labels the key has that ends at `at`, if it is looked for. Is asked once for each place, in order.
     #[inline(always)]
     fn ends_at(&mut self, at: usize) -> Option<usize> {
-        let is_end = at == self.names_from || at > self.names_from && self.key.get(at).is_none_or(|&octet| octet == 0);
+        let is_inside = self.key.get(at).is_some_and(|&octet| octet != 0) && at != self.names_from;
+        if is_inside || at < self.names_from {
+            return None;
+        }
         let labels = self.labels;
-        self.labels += usize::from(is_end);
-        (is_end && self.depths.may_contain(labels)).then_some(labels)
+        self.labels += 1;
+        self.depths.may_contain(labels).then_some(labels)
     }
 }
 
@@ -89,7 +92,7 @@ impl<'s> Part<'s> {
             if let Some(labels) = sought.ends_at(at)
                 && let Some(record) = self.graph.value(state).and_then(|place| self.buckets.at(place).next())
             {
-                found(labels, record.set);
+                found(labels, record.set());
             }
             let Some(next) = key.get(at).and_then(|&octet| self.graph.step(state, octet)) else { return };
             state = next;
@@ -162,7 +165,7 @@ impl Keys<'_> {
         if !self.key.is_empty() {
             self.key.push(0);
         }
-        Some(record.set)
+        Some(record.set())
     }
 }
 

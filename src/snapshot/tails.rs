@@ -84,43 +84,49 @@ const SYMBOLS: [Symbol; 1 << ESCAPE_LEN] = {
 
 /// A tail in the making.
 struct Packed {
-    /// The octets that are full, and behind them what has begun.
     octets: [u8; Self::ROOM],
+    /// How many octets are full.
     full: usize,
-    /// The bits that fill no octet yet, from the highest down.
+    /// The bits behind them in its low end, as many as `pending` says; what stands above has been put into octets.
     bits: u64,
-    bit_count: u32,
+    pending: u32,
 }
 
 impl Packed {
-    /// Eight octets are written at once.
-    const ROOM: usize = MOST_TAIL + 1 + 8;
+    /// Four octets are written at once.
+    const ROOM: usize = MOST_TAIL.next_multiple_of(4);
 
+    #[inline(always)]
     fn new() -> Self {
-        Self { octets: [0; Self::ROOM], full: 0, bits: 0, bit_count: 0 }
+        Self { octets: [0; Self::ROOM], full: 0, bits: 0, pending: 0 }
     }
 
     /// Takes the next octet of the tail, unless that is too long already.
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, octet: u8) -> Option<()> {
-        let place = self.octets[..MOST_TAIL + 8].get_mut(self.full..)?.first_chunk_mut()?;
         let (code, len) = CODES[usize::from(octet)];
-        self.bit_count += len;
-        self.bits |= u64::from(code) << (u64::BITS - self.bit_count);
-        *place = self.bits.to_be_bytes();
-        self.full += (self.bit_count / 8) as usize;
-        self.bits <<= self.bit_count & !7;
-        self.bit_count %= 8;
+        self.bits = self.bits << len | u64::from(code);
+        self.pending += len;
+        if self.pending >= u32::BITS {
+            self.pending -= u32::BITS;
+            *self.next_four()? = ((self.bits >> self.pending) as u32).to_be_bytes();
+            self.full += 4;
+        }
         Some(())
     }
 
+    #[inline(always)]
+    fn next_four(&mut self) -> Option<&mut [u8; 4]> {
+        self.octets.get_mut(self.full..)?.first_chunk_mut()
+    }
+
     /// The octets of the tail that ends here, unless it is too long.
-    #[inline]
+    #[inline(always)]
     fn octets(&mut self) -> Option<&[u8]> {
-        let mut len = self.full;
-        if self.bit_count > 0 {
-            *self.octets.get_mut(len)? = (self.bits >> (u64::BITS - 8)) as u8 | 0xff >> self.bit_count;
-            len += 1;
+        let len = self.full + self.pending.div_ceil(8) as usize;
+        if self.pending > 0 {
+            let filled_up = !(!self.bits << (u32::BITS - self.pending));
+            *self.next_four()? = (filled_up as u32).to_be_bytes();
         }
         self.octets[..MOST_TAIL].get(..len)
     }
@@ -178,8 +184,7 @@ pub(super) struct Records<'s>(&'s [u8]);
 /// A key in a bucket.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Record<'s> {
-    /// The number of the rule set.
-    pub(super) set: u32,
+    number: &'s [u8],
     tail: &'s [u8],
 }
 
@@ -202,7 +207,7 @@ impl<'s> Records<'s> {
                 // Most others differ in the first octet.
                 let is_it = |record: &Record<'_>| record.tail.first() == tail.first() && record.tail == tail;
                 if let Some(record) = { self }.find(is_it) {
-                    found(end, record.set);
+                    found(end, record.set());
                 }
             }
             if key.get(at).and_then(|&octet| packed.push(octet)).is_none() {
@@ -219,19 +224,19 @@ impl<'s> Iterator for Records<'s> {
     fn next(&mut self) -> Option<Record<'s>> {
         let (&head, rest) = self.0.split_first()?;
         let (number, rest) = rest.split_at_checked(NUMBER_LENS[usize::from(head >> 5 & 3)])?;
-        let set = match *number {
-            [] => 0,
-            [a] => u32::from(a),
-            [a, b] => u32::from(u16::from_le_bytes([a, b])),
-            _ => u32::from_le_bytes(*number.first_chunk()?),
-        };
         let (tail, rest) = rest.split_at_checked(usize::from(head) & MOST_TAIL)?;
         self.0 = if head & LAST == 0 { rest } else { &[] };
-        Some(Record { set, tail })
+        Some(Record { number, tail })
     }
 }
 
 impl Record<'_> {
+    /// The number of the rule set.
+    #[inline]
+    pub(super) fn set(self) -> u32 {
+        self.number.iter().rev().fold(0, |number, &octet| number << 8 | u32::from(octet))
+    }
+
     /// Puts the tail behind `key`.
     pub(super) fn unpack(self, key: &mut Vec<u8>) {
         let octet = |at| u32::from(self.tail.get(at).copied().unwrap_or(0xff));
@@ -314,7 +319,7 @@ mod tests {
             for record in Buckets(&octets).at(0) {
                 let mut key = b"xxx"[..shared].to_vec();
                 record.unpack(&mut key);
-                unpacked.push((key, record.set));
+                unpacked.push((key, record.set()));
             }
             prop_assert_eq!(&unpacked, &keys);
 
