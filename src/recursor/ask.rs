@@ -93,6 +93,16 @@ impl Form {
     fn is_plain(&self) -> bool {
         !self.edns && !self.case
     }
+
+    /// The same with nothing in it that may confuse an old server.
+    fn plain(&self) -> Self {
+        Self { edns: false, case: false, ..self.clone() }
+    }
+
+    /// The same over TCP, where nobody can guess and the letters' case is of no use.
+    fn over_tcp(&self) -> Self {
+        Self { protocol: Protocol::Tcp, case: false, ..self.clone() }
+    }
 }
 
 /// One query to one server.
@@ -385,9 +395,9 @@ impl<'a> Asking<'a> {
         };
         match silent % 3 {
             _ if target.protocol != Protocol::Udp => full,
-            0 if server.wants_stream(now) => over_tcp(full),
-            1 if !server.is_proven() && server.may_want_it_plain() => Form { edns: false, case: false, ..full },
-            2 => over_tcp(full),
+            0 if server.wants_stream(now) => full.over_tcp(),
+            1 if !server.is_proven() && server.may_want_it_plain() => full.plain(),
+            2 => full.over_tcp(),
             _ => full,
         }
     }
@@ -505,35 +515,36 @@ impl<'a> Asking<'a> {
     fn judge(&mut self, ended: Ended, late: bool) -> Option<Answered> {
         let now = self.engine.clock.now();
         let Ended { attempt, query, reply, asked, took, .. } = ended;
-        let note = |result: String| {
-            self.work.note(|| Step {
-                zone: self.delegation.zone.clone(),
-                server: attempt.target.server.address,
-                name: self.name.to_owned(),
-                rtype: self.qtype,
-                result,
-                took,
-            });
-        };
-        let mut octets = match reply {
-            Ok(octets) => octets,
+        let server = &attempt.target.server;
+        match reply {
+            Ok(octets) => {
+                match attempt.form.protocol {
+                    Protocol::Udp => server.replied(took, now),
+                    Protocol::Tcp | Protocol::Tls { .. } => server.replied_by_stream(now),
+                }
+                let message = self.understand(&attempt, &query, octets, took)?;
+                self.weigh(attempt, message, took)
+            }
             Err(error) => {
-                note(error.to_string());
+                self.note(&attempt, took, &error);
                 if !late {
-                    attempt.target.server.was_silent(asked, now);
+                    server.was_silent(asked, now);
                 }
                 // That a server does not take streams says nothing about datagrams.
                 if error == ExchangeError::Unreachable && attempt.form.protocol == attempt.target.protocol {
                     self.done(&attempt.target);
                 }
-                return None;
+                None
             }
-        };
-        let server = &attempt.target.server;
-        match attempt.form.protocol {
-            Protocol::Udp => server.replied(took, now),
-            Protocol::Tcp | Protocol::Tls { .. } => server.replied_by_stream(now),
         }
+    }
+
+    /// Reads a reply as far as it says how its server is to be spoken to; the same is asked in another form when that
+    /// is what it says.
+    fn understand(&mut self, attempt: &Attempt, query: &[u8], mut octets: Vec<u8>, took: Duration) -> Option<Message> {
+        let now = self.engine.clock.now();
+        let Attempt { target, form } = attempt;
+        let server = &target.server;
         let has_question = Header::read(&octets).is_ok_and(|header| header.counts[0] > 0);
         // Only an error may come without the question.
         let usable = |message: &Message| has_question || !matches!(message.rcode, Rcode::NOERROR | Rcode::NXDOMAIN);
@@ -546,16 +557,15 @@ impl<'a> Asking<'a> {
         }
         let Some(message) = message::parse(&octets).ok().filter(usable) else {
             self.heard = true;
-            note("malformed".to_owned());
-            self.done(&attempt.target);
+            self.note(attempt, took, &"malformed");
+            self.done(target);
             return None;
         };
-        let form = &attempt.form;
         if form.case && has_question && !case_kept {
             // Somebody guesses, or the server does not keep the case. A stream is safe without it.
-            note("other letters' case".to_owned());
+            self.note(attempt, took, &"other letters' case");
             server.changes_case(now);
-            self.next.push_back(attempt.again(over_tcp(form.clone())));
+            self.next.push_back(attempt.again(form.over_tcp()));
             self.next.push_back(attempt.again(Form { case: false, ..form.clone() }));
             return None;
         }
@@ -567,28 +577,37 @@ impl<'a> Asking<'a> {
             server.sent_edns();
         }
         if message.truncated && form.protocol == Protocol::Udp {
-            note("truncated".to_owned());
+            self.note(attempt, took, &"truncated");
             // Another datagram would bring no more.
-            self.done(&attempt.target);
-            self.next.push_front(attempt.again(over_tcp(form.clone())));
+            self.done(target);
+            self.next.push_front(attempt.again(form.over_tcp()));
             return None;
         }
         if form.edns && echoed && (!message.edns || rcode == Rcode::BADVERS || !server.understands_edns()) {
-            note("no EDNS".to_owned());
+            self.note(attempt, took, &"no EDNS");
             server.rejects_edns(now);
             self.next.push_front(attempt.again(Form { edns: false, ..form.clone() }));
             return None;
         }
-        match scrub::read(message, &self.delegation.zone, self.delegation.manner, self.name, self.qtype) {
-            Worth::Good(reply) if self.must_be_signed() && reply.lacks_signatures(&self.delegation.zone) => {
-                note(format!("{} (unsigned)", reply.outcome));
+        Some(message)
+    }
+
+    /// Takes a message for what it is worth: an answer, something for want of a better one, or nothing.
+    fn weigh(&mut self, attempt: Attempt, message: Message, took: Duration) -> Option<Answered> {
+        let now = self.engine.clock.now();
+        let zone = &self.delegation.zone;
+        let worth = scrub::read(message, zone, self.delegation.manner, self.name, self.qtype);
+        let (form, server) = (&attempt.form, &attempt.target.server);
+        match worth {
+            Worth::Good(reply) if self.must_be_signed() && reply.lacks_signatures(zone) => {
+                self.note(&attempt, took, &format_args!("{} (unsigned)", reply.outcome));
                 self.unsigned = true;
                 self.done(&attempt.target);
                 self.poor.get_or_insert(Answered::new(reply, attempt.target));
                 None
             }
             Worth::Good(reply) => {
-                note(reply.outcome.to_string());
+                self.note(&attempt, took, &reply.outcome);
                 self.next.clear();
                 attempt.target.worked();
                 self.useless.iter().for_each(|target| target.was_outdone(now));
@@ -600,19 +619,18 @@ impl<'a> Asking<'a> {
                 Some(Answered::new(reply, attempt.target))
             }
             Worth::Poor(reply) => {
-                note(format!("{} (not authoritative)", reply.outcome));
+                self.note(&attempt, took, &format_args!("{} (not authoritative)", reply.outcome));
                 self.done(&attempt.target);
                 self.poor.get_or_insert(Answered::new(reply, attempt.target));
                 None
             }
             Worth::Lame(fault) => {
-                note(fault.to_string());
+                self.note(&attempt, took, &fault);
                 self.done(&attempt.target);
                 if form.is_plain() {
                     server.does_not_want_it_plain();
                 } else if matches!(fault, Fault::Rcode(_)) && server.may_want_it_plain() {
-                    let plainer = attempt.again(Form { edns: false, case: false, ..form.clone() });
-                    self.plainer.get_or_insert(plainer);
+                    self.plainer.get_or_insert(attempt.again(form.plain()));
                 }
                 if matches!(fault, Fault::UpwardReferral | Fault::Rcode(Rcode::REFUSED | Rcode::NOTAUTH)) {
                     attempt.target.was_lame(now);
@@ -621,6 +639,18 @@ impl<'a> Asking<'a> {
                 None
             }
         }
+    }
+
+    /// Notes what came of an attempt, when somebody wants to know.
+    fn note(&self, attempt: &Attempt, took: Duration, result: &dyn std::fmt::Display) {
+        self.work.note(|| Step {
+            zone: self.delegation.zone.clone(),
+            server: attempt.target.server.address,
+            name: self.name.to_owned(),
+            rtype: self.qtype,
+            result: result.to_string(),
+            took,
+        });
     }
 
     /// Whether the zone is signed, so that a server that sends no signatures is behind or broken.
@@ -643,11 +673,6 @@ impl Answered {
     fn new(reply: Reply, from: Arc<Target>) -> Self {
         Self { reply, from, child: OnceLock::new() }
     }
-}
-
-/// The same over TCP, where nobody can guess and the letters' case is of no use.
-fn over_tcp(form: Form) -> Form {
-    Form { protocol: Protocol::Tcp, case: false, ..form }
 }
 
 /// The server that should answer first; now and then another one, so that all are known and those are noticed that

@@ -359,8 +359,3 @@ impl Delegations {
         self.zones.is_empty()
     }
 }
-
-/// The address of a server as its delegation gives it: port 53 (RFC 1035, section 4.2).
-pub fn standard(address: IpAddr) -> SocketAddr {
-    SocketAddr::new(address, 53)
-}

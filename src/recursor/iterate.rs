@@ -21,7 +21,7 @@ use crate::name::{DomainName, Name};
 use crate::query::{Rcode, RecordType};
 
 use super::ask::{Answered, Effort};
-use super::delegation::{self, Delegation, Manner, Missing, standard};
+use super::delegation::{self, Delegation, Manner, Missing};
 use super::dnssec::rdata::is_expanded;
 use super::message::{self, Message, RrSet};
 use super::network::Protocol;
@@ -314,7 +314,7 @@ impl Engine {
 
     /// Adds an address to a delegation, if it may be asked; whether it is new.
     pub(super) fn add_address(&self, delegation: &Delegation, name: Option<&Name>, address: IpAddr) -> bool {
-        let server = || self.servers.at(standard(self.settings.way_to(address)));
+        let server = || self.servers.at(self.settings.way_to(address));
         self.may_be_asked(address) && delegation.add_address(name, server(), Protocol::Udp)
     }
 

@@ -245,8 +245,7 @@ impl Recursor {
         for (name, addresses) in &settings.root_hints.servers {
             hints.add_name(name.clone(), false);
             for address in addresses {
-                let server = servers.at(delegation::standard(settings.way_to(*address)));
-                hints.add_address(Some(name), server, Protocol::Udp);
+                hints.add_address(Some(name), servers.at(settings.way_to(*address)), Protocol::Udp);
             }
         }
         let hints = Arc::new(hints);

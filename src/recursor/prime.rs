@@ -10,7 +10,7 @@ use crate::query::RecordType;
 
 use super::Engine;
 use super::ask::Effort;
-use super::delegation::{self, Delegation, Manner};
+use super::delegation::{Delegation, Manner};
 use super::dnssec::sentinel::key_tag_query;
 use super::iterate::Source;
 use super::network::Protocol;
@@ -79,8 +79,7 @@ impl Engine {
         for (name, addresses) in &self.settings.root_hints.servers {
             if servers.targets().any(|server| server == *name) {
                 for address in addresses {
-                    let server = self.servers.at(delegation::standard(self.settings.way_to(*address)));
-                    root.add_address(Some(name), server, Protocol::Udp);
+                    root.add_address(Some(name), self.servers.at(self.settings.way_to(*address)), Protocol::Udp);
                 }
             }
         }

@@ -106,12 +106,14 @@ impl Settings {
         forwards || self.dns64.is_some() || self.validate && !self.trust_anchors.is_empty()
     }
 
-    /// Where a server is reached: IPv4 addresses by way of the translator, when there is one.
-    pub(super) fn way_to(&self, server: IpAddr) -> IpAddr {
-        match (server, self.nat64) {
+    /// Where a name server is reached: at port 53 (RFC 1035, section 4.2), at IPv4 addresses by way of the translator,
+    /// when there is one.
+    pub(super) fn way_to(&self, server: IpAddr) -> SocketAddr {
+        let address = match (server, self.nat64) {
             (IpAddr::V4(address), Some(prefix)) => prefix.embed(address).into(),
             _ => server,
-        }
+        };
+        SocketAddr::new(address, 53)
     }
 }
 
