@@ -105,6 +105,7 @@ def family(pid):
 class Usage(typing.NamedTuple):
     """What a process has used since it was started."""
 
+    # User and system time, in seconds.
     cpu: float
     # How often its threads gave up a core, and how often one was taken from them.
     voluntary: int
@@ -115,7 +116,7 @@ class Usage(typing.NamedTuple):
 
 
 def usage(pid):
-    """CPU is user and system time, to the nanosecond for those that run, to the tick for children that have ended."""
+    """What a process and its descendants have used; to the nanosecond, but to the tick for those that have ended."""
     cpu, switches = 0.0, [0, 0]
     for member in family(pid):
         with contextlib.suppress(OSError):
