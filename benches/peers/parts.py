@@ -122,7 +122,8 @@ def scaling(bench, kind_of_server):
 def rest(bench, kind_of_server):
     """what the server does while nobody asks, and how long it takes to end under load"""
     with bench.running(kind_of_server) as running:
-        time.sleep(1)
+        # Some are not done with the list when they answer.
+        time.sleep(bench.arguments.seconds / 2)
         before = processes.usage(running.process.pid)
         time.sleep(bench.arguments.seconds)
         used = processes.usage(running.process.pid).since(before)
