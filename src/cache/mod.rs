@@ -9,6 +9,7 @@
 
 mod entry;
 
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -83,7 +84,7 @@ pub struct Statistics {
 }
 
 /// What an answer is filed under.
-#[derive(Debug, Clone, Copy, Hash)]
+#[derive(Debug, Clone, Copy)]
 pub struct Key<'q> {
     /// The name.
     pub name: &'q Name,
@@ -93,6 +94,15 @@ pub struct Key<'q> {
     pub dnssec_ok: bool,
     /// Without validation.
     pub checking_disabled: bool,
+}
+
+/// The name says by itself where it ends.
+impl Hash for Key<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(self.name.as_wire());
+        let bits = u32::from(self.dnssec_ok) << 1 | u32::from(self.checking_disabled);
+        state.write_u32(u32::from(self.qtype.0) << 16 | bits);
+    }
 }
 
 impl<'q> From<&'q Question> for Key<'q> {
@@ -298,7 +308,7 @@ impl Lifecycle<u64, Entry> for CountEvictions {
 #[derive(Clone, Default)]
 struct AsItIs(u64);
 
-impl std::hash::BuildHasher for AsItIs {
+impl BuildHasher for AsItIs {
     type Hasher = Self;
 
     fn build_hasher(&self) -> Self {
@@ -306,7 +316,7 @@ impl std::hash::BuildHasher for AsItIs {
     }
 }
 
-impl std::hash::Hasher for AsItIs {
+impl Hasher for AsItIs {
     fn write(&mut self, octets: &[u8]) {
         octets.iter().for_each(|octet| self.0 = self.0.rotate_left(8) ^ u64::from(*octet));
     }

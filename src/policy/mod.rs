@@ -287,12 +287,24 @@ impl Policy {
 
     #[inline]
     fn weigh_all(&self, asked: &Asked<'_>, client: IpAddr, finding: Option<Finding<'_>>) -> Judgement<'_> {
-        let &Asked { name, trigger, now, .. } = asked;
         let mut court = Court::default();
         self.candidates(asked, client, |candidate| court.hear(candidate, &self.ranking));
         if let Some(finding) = finding {
             self.candidates_about_answer(asked, finding, |candidate| court.hear(candidate, &self.ranking));
         }
+        // Most names are nobody's business.
+        if court.has_heard_nobody() && self.overrides.is_empty() {
+            return Judgement::default();
+        }
+        self.decide(asked, &court)
+    }
+
+    /// What follows from the rules that were heard, from overrides and from protected names.
+    ///
+    /// A function apart, as [`weigh`](Self::weigh).
+    #[inline(never)]
+    fn decide<'p>(&'p self, asked: &Asked<'_>, court: &Court<'p>) -> Judgement<'p> {
+        let &Asked { name, trigger, now, .. } = asked;
         let listed = court.winner.as_ref().map(|candidate| self.rule_hit(candidate, now));
         let overridden = self.overridden(name, trigger, now);
         let winner = court.winner.as_ref().filter(|_| overridden.is_none());
@@ -364,6 +376,7 @@ impl Policy {
 
     /// As [`candidates`](Self::candidates), for what the answer about the name has brought. Of rules that are equally
     /// strong, that for the least address or name comes first when `finding` is sorted.
+    #[inline(never)]
     fn candidates_about_answer<'p>(
         &'p self,
         asked: &Asked<'_>,
@@ -534,6 +547,12 @@ impl<'p> Court<'p> {
             Some(_) => {}
             None => self.shadow.push(entry),
         }
+    }
+
+    /// Whether no rule covers the name.
+    #[inline]
+    fn has_heard_nobody(&self) -> bool {
+        self.winner.is_none() && self.shadow.is_empty()
     }
 
     /// The shadow lists that would have blocked, in the order of the configuration.
