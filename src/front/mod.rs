@@ -604,6 +604,47 @@ mod tests {
         assert_eq!(served.tally.0.lock().0.iter().filter(|outcome| shed(outcome)).count(), 1);
     }
 
+    /// Lulls long enough for the worker to watch its socket no more, misses right after hits and the other way round, a
+    /// burst beside them: whatever the order, each question is answered.
+    #[test]
+    fn no_question_is_forgotten_between_sleeping_and_waking() {
+        let served = serve(|_| {});
+        let to = served.addresses[0];
+        let clients = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        ask_udp(&clients[0], to, &query("known.kz", RecordType::A));
+        let ask = |client: &UdpSocket, name: &str| {
+            let (reply, _) = ask_udp(client, to, &query(name, RecordType::A));
+            assert_eq!(read(&reply).message.rcode, Rcode::NOERROR, "{name}");
+        };
+        std::thread::scope(|scope| {
+            let clients = &clients;
+            scope.spawn(move || {
+                for round in 0..60 {
+                    ask(&clients[0], &format!("first{round}.kz"));
+                    // Around the number of batches after which the watch ends.
+                    (0..round).for_each(|_| ask(&clients[0], "known.kz"));
+                }
+            });
+            scope.spawn(move || {
+                for round in 0..200 {
+                    ask(&clients[1], &format!("second{round}.kz"));
+                    std::thread::sleep(Duration::from_micros(97 * (round % 40)));
+                }
+            });
+            for round in 0u64..40 {
+                *served.world.delay.lock() = Duration::from_micros(500 * (round % 4));
+                for number in 0..150 {
+                    let name =
+                        if number % 3 == 0 { format!("third{round}-{number}.kz") } else { "known.kz".to_owned() };
+                    clients[2].send_to(&query(&name, RecordType::A), to).unwrap();
+                }
+                clients[2].set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                (0..150).for_each(|_| assert!(clients[2].recv(&mut [0; 512]).is_ok(), "round {round}"));
+            }
+        });
+        assert!(served.tally.0.lock().0.iter().all(|outcome| outcome.dropped.is_none()));
+    }
+
     #[test]
     fn an_address_in_use_is_an_error_that_names_it() {
         let served = serve(|_| {});

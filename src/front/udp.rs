@@ -8,9 +8,12 @@
 //! from and their replies never cross to another thread, and replies that have
 //! become ready together leave together. While there are such tasks the worker
 //! sleeps where they sleep, in the runtime, and looks after its socket between
-//! them; a batch of datagrams comes before each round of tasks, so that those
-//! who need not wait do not. The runtime watches the socket then and no longer:
-//! the system has work with the watch at each datagram, in and out.
+//! them. Then, and no longer, the runtime watches the socket: the system has work
+//! with the watch at each datagram, in and out.
+//!
+//! Datagrams come before tasks, so that those who need not wait do not: a flood of
+//! questions that must wait fills the places for them, and what exceeds those is
+//! shed, rather than the socket's buffer, where it would delay everybody.
 
 use std::io;
 use std::net::UdpSocket;
@@ -38,6 +41,8 @@ const LAST_BATCHES: usize = 64;
 /// Batches that a worker receives without a task before the runtime watches its socket no more. To begin again costs as
 /// much as the watch does in some ten small batches.
 const CALM: u32 = 16;
+/// Full batches that a worker serves before it is the tasks' turn.
+const BATCHES_FIRST: usize = 8;
 /// How long a worker waits when the system reports an error.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -89,7 +94,7 @@ impl Serving<'_> {
     fn turn(&mut self, wait: Wait) {
         let received = self.batch.receive(&self.worker.socket, wait);
         if self.worker.stop.load(Ordering::Relaxed) {
-            self.last = if self.batch.is_empty() { 0 } else { self.last - 1 };
+            self.last = if self.batch.is_empty() { 0 } else { self.last.saturating_sub(1) };
         }
         match received {
             Ok(()) => self.serve(),
@@ -122,9 +127,12 @@ impl Serving<'_> {
                     false
                 }
             };
-            self.turn(Wait::Not);
-            if self.batch.is_full() || !is_watched {
-                // There may be more; but it is the tasks' turn.
+            let has_more = (0..BATCHES_FIRST).all(|_| {
+                self.turn(Wait::Not);
+                self.batch.is_full()
+            });
+            if has_more || !is_watched {
+                // It is the tasks' turn.
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
