@@ -118,7 +118,8 @@ def main():
     processes.enter_private_network()
     # A pause of ours would be taken for a silence of the server's.
     gc.disable()
-    missing = [program for program in ("dnsperf", "nsd") if not processes.installed(program)]
+    needed = ["dnsperf", "nsd", *(["ldns-keygen", "ldns-signzone"] if "signed" in arguments.kinds else [])]
+    missing = [program for program in needed if not processes.installed(program)]
     missing += ["the floor (cargo build --release --bench floor)"] if not Floor.path_of_program() else []
     if missing:
         sys.exit(f"not here: {', '.join(missing)}")
