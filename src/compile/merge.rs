@@ -114,7 +114,9 @@ pub(super) struct Merger<'m> {
     bodies: &'m Bodies,
     lists: &'m [MergedList],
     /// Groups of entries recur: millions of names share a few.
-    known: HashMap<SmallVec<[u32; 4]>, Merged, ahash::RandomState>,
+    known: HashMap<SmallVec<[u32; 4]>, usize, ahash::RandomState>,
+    /// What they make, by the place that `known` says.
+    merged: Vec<Merged>,
 }
 
 /// How many groups are remembered.
@@ -122,20 +124,24 @@ const KNOWN_GROUPS: usize = 1 << 16;
 
 impl<'m> Merger<'m> {
     pub(super) fn new(bodies: &'m Bodies, lists: &'m [MergedList]) -> Self {
-        Self { bodies, lists, known: HashMap::default() }
+        Self { bodies, lists, known: HashMap::default(), merged: Vec::new() }
     }
 
     /// The rules that the entries `numbers` make together.
     pub(super) fn merge(&mut self, numbers: &[u32], writer: &mut Writer) -> &Merged {
-        // Looked up twice because a reference that is returned early is held to the end (NLL, problem case 3).
-        if !self.known.contains_key(numbers) {
-            if self.known.len() >= KNOWN_GROUPS {
-                self.known.clear();
+        let place = match self.known.get(numbers) {
+            Some(&place) => place,
+            None => {
+                if self.merged.len() >= KNOWN_GROUPS {
+                    self.known.clear();
+                    self.merged.clear();
+                }
+                self.merged.push(self.compute(numbers, writer));
+                self.known.insert(SmallVec::from_slice(numbers), self.merged.len() - 1);
+                self.merged.len() - 1
             }
-            let merged = self.compute(numbers, writer);
-            self.known.insert(SmallVec::from_slice(numbers), merged);
-        }
-        &self.known[numbers]
+        };
+        &self.merged[place]
     }
 
     fn compute(&self, numbers: &[u32], writer: &mut Writer) -> Merged {

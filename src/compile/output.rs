@@ -6,10 +6,11 @@ use smallvec::SmallVec;
 
 use super::guards::Protected;
 use super::merge::{Event, Merger};
-use super::runs::{Merge, shared_prefix};
+use super::runs::Merge;
 use super::{ListReport, Progress};
 use crate::list::Note;
 use crate::rule::ListId;
+use crate::rule::owner::shared_prefix;
 use crate::snapshot::{WriteError, Writer};
 
 /// Writes merged names, and counts what can only be seen when all lists are together.
@@ -50,9 +51,8 @@ impl Output<'_> {
         std::thread::scope(|scope| {
             let (sender, batches) = sync_channel::<Batch>(4);
             let merging = scope.spawn(move || -> std::io::Result<()> {
-                let (mut key, mut batch) = (Vec::new(), Batch::default());
-                while merge.next(&mut key, &mut batch.values)? {
-                    batch.keys.extend_from_slice(&key);
+                let mut batch = Batch::default();
+                while merge.next(&mut batch.keys, &mut batch.values)? {
                     batch.ends.push((batch.keys.len() as u32, batch.values.len() as u32));
                     if batch.ends.len() == BATCH && sender.send(std::mem::take(&mut batch)).is_err() {
                         return Ok(());

@@ -3,13 +3,15 @@
 //! One thread fills a buffer while another sorts the one before and writes it
 //! out. Entries of equal keys keep the order they came in.
 
+use std::cmp::Ordering;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use crate::rule::owner::MAX_OWNER_KEY_LEN;
+use crate::rule::owner::{MAX_OWNER_KEY_LEN, shared_prefix};
 
 /// How many entries are sorted at once; with their keys, some 25 MB.
 const RUN_ENTRIES: usize = 1 << 19;
@@ -39,7 +41,17 @@ struct Buffer {
     slots: Vec<Slot>,
 }
 
-/// An entry in a [`Buffer`]. The first octets of the key stand here: most comparisons end with them.
+/// The first octets of a key, filled up with zeros, in its order: most comparisons end with them.
+fn prefix_of(key: &[u8]) -> u128 {
+    if let Some(first) = key.first_chunk() {
+        return u128::from_be_bytes(*first);
+    }
+    let mut first = [0; 16];
+    first[..key.len()].copy_from_slice(key);
+    u128::from_be_bytes(first)
+}
+
+/// An entry in a [`Buffer`].
 #[derive(Clone, Copy)]
 struct Slot {
     prefix: u128,
@@ -65,11 +77,8 @@ impl Sorter {
         if self.buffer.slots.len() >= self.run_entries || self.buffer.keys.len() + key.len() > RUN_OCTETS {
             self.spill()?;
         }
-        let mut prefix = [0; 16];
-        let shared = key.len().min(prefix.len());
-        prefix[..shared].copy_from_slice(&key[..shared]);
         self.buffer.slots.push(Slot {
-            prefix: u128::from_be_bytes(prefix),
+            prefix: prefix_of(key),
             start: self.buffer.keys.len() as u32,
             length: key.len() as u16,
             value,
@@ -103,9 +112,7 @@ impl Sorter {
             None => Vec::new(),
         };
         let mut runs = Vec::with_capacity(files.len() + 1);
-        for file in files {
-            runs.push(Run::from_file(file)?);
-        }
+        runs.extend(files.into_iter().map(Run::from_file));
         runs.push(Run::from_buffer(self.buffer));
         Merge::new(runs)
     }
@@ -160,113 +167,162 @@ impl Buffer {
 
     /// Writes each entry as what its key does not share with the one before.
     fn write(&self, folder: &Path) -> io::Result<File> {
-        let mut output = BufWriter::with_capacity(256 * 1024, tempfile::tempfile_in(folder)?);
+        let mut file = tempfile::tempfile_in(folder)?;
+        let mut output = Vec::with_capacity(IO_OCTETS + ENTRY_OCTETS);
         let mut before: &[u8] = &[];
         for slot in &self.slots {
             let key = self.key(slot);
             let shared = shared_prefix(before, key);
-            output.write_all(&(shared as u16).to_ne_bytes())?;
-            output.write_all(&((key.len() - shared) as u16).to_ne_bytes())?;
-            output.write_all(&slot.value.to_ne_bytes())?;
-            output.write_all(&key[shared..])?;
+            output.extend_from_slice(&(shared as u16).to_ne_bytes());
+            output.extend_from_slice(&((key.len() - shared) as u16).to_ne_bytes());
+            output.extend_from_slice(&slot.value.to_ne_bytes());
+            output.extend_from_slice(&key[shared..]);
+            if output.len() >= IO_OCTETS {
+                file.write_all(&output)?;
+                output.clear();
+            }
             before = key;
         }
-        let mut file = output.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.write_all(&output)?;
         file.rewind()?;
         Ok(file)
     }
 }
 
-/// How many octets two keys begin with alike.
-pub(super) fn shared_prefix(one: &[u8], other: &[u8]) -> usize {
-    one.iter().zip(other).take_while(|(a, b)| a == b).count()
-}
+/// How much of a run is written or read at once.
+const IO_OCTETS: usize = 256 * 1024;
+
+/// Octets of an entry in a file, its key aside: how many the key shares with the one before, how many are its own, and
+/// the value.
+const HEAD_OCTETS: usize = 8;
+
+/// The most octets that an entry has in a file.
+const ENTRY_OCTETS: usize = HEAD_OCTETS + MAX_OWNER_KEY_LEN;
 
 /// One sorted run, standing at an entry.
 struct Run {
     source: RunSource,
     key: Vec<u8>,
     value: u32,
-    ended: bool,
 }
 
 enum RunSource {
-    File(BufReader<File>),
+    File(RunFile),
     Buffer { buffer: Buffer, next: usize },
 }
 
+/// A run on disk, as [`Buffer::write`] has made it.
+struct RunFile {
+    file: File,
+    buffer: Box<[u8]>,
+    /// What of the buffer is still to be taken.
+    rest: Range<usize>,
+}
+
+impl RunFile {
+    /// What is still to be taken, at least a whole entry unless the run is at its end.
+    fn fill(&mut self) -> io::Result<&[u8]> {
+        while self.rest.len() < ENTRY_OCTETS {
+            self.buffer.copy_within(self.rest.clone(), 0);
+            self.rest = 0..self.rest.len();
+            match self.file.read(&mut self.buffer[self.rest.end..]) {
+                Ok(0) => break,
+                Ok(read) => self.rest.end += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(&self.buffer[self.rest.clone()])
+    }
+
+    /// Makes the key of the entry before that of the next one, and returns its value.
+    fn next(&mut self, key: &mut Vec<u8>) -> io::Result<Option<u32>> {
+        let rest = match self.rest.len() {
+            0..ENTRY_OCTETS => self.fill()?,
+            _ => &self.buffer[self.rest.clone()],
+        };
+        let Some((&[a, b, c, d, ref value @ ..], rest)) = rest.split_first_chunk::<HEAD_OCTETS>() else {
+            return Ok(None);
+        };
+        let (shared, own) = (u16::from_ne_bytes([a, b]), usize::from(u16::from_ne_bytes([c, d])));
+        let value = u32::from_ne_bytes(*value);
+        key.truncate(usize::from(shared));
+        key.extend_from_slice(rest.get(..own).ok_or(io::ErrorKind::UnexpectedEof)?);
+        self.rest.start += HEAD_OCTETS + own;
+        Ok(Some(value))
+    }
+}
+
 impl Run {
-    fn from_file(file: File) -> io::Result<Self> {
-        let source = RunSource::File(BufReader::with_capacity(256 * 1024, file));
-        Ok(Self { source, key: Vec::with_capacity(MAX_OWNER_KEY_LEN), value: 0, ended: false })
+    fn from_file(file: File) -> Self {
+        Self::new(RunSource::File(RunFile { file, buffer: vec![0; IO_OCTETS].into_boxed_slice(), rest: 0..0 }))
     }
 
     fn from_buffer(buffer: Buffer) -> Self {
-        let source = RunSource::Buffer { buffer, next: 0 };
-        Self { source, key: Vec::with_capacity(MAX_OWNER_KEY_LEN), value: 0, ended: false }
+        Self::new(RunSource::Buffer { buffer, next: 0 })
     }
 
-    fn advance(&mut self) -> io::Result<()> {
-        match &mut self.source {
-            RunSource::Buffer { buffer, next } => match buffer.slots.get(*next) {
-                None => self.ended = true,
-                Some(slot) => {
-                    self.key.clear();
-                    self.key.extend_from_slice(buffer.key(slot));
-                    self.value = slot.value;
-                    *next += 1;
-                }
-            },
-            RunSource::File(input) => {
-                let mut head = [0; 8];
-                match input.read_exact(&mut head) {
-                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                        self.ended = true;
-                        return Ok(());
-                    }
-                    read => read?,
-                }
-                let [a, b, c, d, value @ ..] = head;
-                let (shared, fresh) = (u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]));
-                self.value = u32::from_ne_bytes(value);
-                self.key.truncate(usize::from(shared));
-                let start = self.key.len();
-                self.key.resize(start + usize::from(fresh), 0);
-                input.read_exact(&mut self.key[start..])?;
-            }
-        }
-        Ok(())
+    fn new(source: RunSource) -> Self {
+        Self { source, key: Vec::with_capacity(MAX_OWNER_KEY_LEN), value: 0 }
+    }
+
+    /// Goes on to the next entry; `false` at the end.
+    fn advance(&mut self) -> io::Result<bool> {
+        let value = match &mut self.source {
+            RunSource::File(file) => file.next(&mut self.key)?,
+            RunSource::Buffer { buffer, next } => buffer.slots.get(*next).map(|slot| {
+                self.key.clear();
+                self.key.extend_from_slice(buffer.key(slot));
+                *next += 1;
+                slot.value
+            }),
+        };
+        self.value = value.unwrap_or_default();
+        Ok(value.is_some())
     }
 }
 
 /// All entries in the order of their keys; equal keys in the order they came in.
 pub(super) struct Merge {
     runs: Vec<Run>,
-    /// A heap of places in `runs`, the least on top; runs that have ended are gone.
-    heap: Vec<usize>,
+    /// A heap, the least on top; runs that have ended are gone.
+    heap: Vec<Head>,
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy)]
+struct Head {
+    prefix: u128,
+    /// The place in the runs.
+    run: usize,
 }
 
 impl Merge {
     fn new(mut runs: Vec<Run>) -> io::Result<Self> {
-        for run in &mut runs {
-            run.advance()?;
+        let mut heap = Vec::with_capacity(runs.len());
+        for (at, run) in runs.iter_mut().enumerate() {
+            if run.advance()? {
+                heap.push(Head { prefix: prefix_of(&run.key), run: at });
+            }
         }
-        let mut heap: Vec<usize> = (0..runs.len()).filter(|&run| !runs[run].ended).collect();
-        heap.sort_by(|&a, &b| runs[a].key.cmp(&runs[b].key).then(a.cmp(&b)));
+        heap.sort_by(|a, b| order(&runs, a, b));
         Ok(Self { runs, heap })
     }
 
-    /// Collects the values of the next key into `values`, and gives the key in `key`; `false` at the end.
-    pub(super) fn next(&mut self, key: &mut Vec<u8>, values: &mut Vec<u32>) -> io::Result<bool> {
-        let Some(&first) = self.heap.first() else { return Ok(false) };
-        key.clear();
-        key.extend_from_slice(&self.runs[first].key);
-        while let Some(&top) = self.heap.first()
-            && self.runs[top].key == *key
+    /// Appends the next key to `keys`, and its values to `values`; `false` at the end.
+    pub(super) fn next(&mut self, keys: &mut Vec<u8>, values: &mut Vec<u32>) -> io::Result<bool> {
+        let Some(&Head { prefix, run }) = self.heap.first() else { return Ok(false) };
+        let start = keys.len();
+        keys.extend_from_slice(&self.runs[run].key);
+        while let Some(top) = self.heap.first_mut()
+            && top.prefix == prefix
+            && self.runs[top.run].key == keys[start..]
         {
-            values.push(self.runs[top].value);
-            self.runs[top].advance()?;
-            if self.runs[top].ended {
+            let run = &mut self.runs[top.run];
+            values.push(run.value);
+            if run.advance()? {
+                top.prefix = prefix_of(&run.key);
+            } else {
                 self.heap.swap_remove(0);
             }
             self.sift_down();
@@ -275,22 +331,25 @@ impl Merge {
     }
 
     fn sift_down(&mut self) {
+        let Self { runs, heap } = self;
         let mut at = 0;
         loop {
             let left = 2 * at + 1;
-            let Some(least) = (left..self.heap.len().min(left + 2)).min_by(|&a, &b| self.order(a, b)) else { return };
-            if self.order(at, least).is_le() {
+            let children = left..heap.len().min(left + 2);
+            let Some(least) = children.min_by(|&a, &b| order(runs, &heap[a], &heap[b])) else { return };
+            if order(runs, &heap[at], &heap[least]).is_le() {
                 return;
             }
-            self.heap.swap(at, least);
+            heap.swap(at, least);
             at = least;
         }
     }
+}
 
-    fn order(&self, a: usize, b: usize) -> std::cmp::Ordering {
-        let (a, b) = (self.heap[a], self.heap[b]);
-        self.runs[a].key.cmp(&self.runs[b].key).then(a.cmp(&b))
-    }
+/// The order of what two runs stand at.
+fn order(runs: &[Run], a: &Head, b: &Head) -> Ordering {
+    let rest = || runs[a.run].key.cmp(&runs[b.run].key).then(a.run.cmp(&b.run));
+    a.prefix.cmp(&b.prefix).then_with(rest)
 }
 
 #[cfg(test)]
@@ -310,7 +369,7 @@ mod tests {
         let mut found = Vec::new();
         let (mut key, mut values) = (Vec::new(), Vec::new());
         while merge.next(&mut key, &mut values).unwrap() {
-            found.push((key.clone(), std::mem::take(&mut values)));
+            found.push((std::mem::take(&mut key), std::mem::take(&mut values)));
         }
         found
     }

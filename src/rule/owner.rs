@@ -50,6 +50,20 @@ pub fn address_octets(address: IpAddr, length: u8) -> [u8; 16] {
     (bits & mask).to_be_bytes()
 }
 
+/// How many octets two keys begin with alike.
+#[inline]
+pub fn shared_prefix(one: &[u8], other: &[u8]) -> usize {
+    let mut shared = 0;
+    for (a, b) in one.as_chunks::<8>().0.iter().zip(other.as_chunks().0) {
+        let differ = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if differ != 0 {
+            return shared + differ.trailing_zeros() as usize / 8;
+        }
+        shared += 8;
+    }
+    shared + one[shared..].iter().zip(&other[shared..]).take_while(|(a, b)| a == b).count()
+}
+
 /// Whether `key` is that of a name that is asked for.
 pub fn is_name_key(key: &[u8]) -> bool {
     key.first() != Some(&NO_NAME)

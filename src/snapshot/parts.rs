@@ -27,6 +27,7 @@ use super::Snapshot;
 use super::filter::SuffixHash;
 use super::layout::{blob_at, u32_at, u64_at};
 use super::part::{self, Part};
+use crate::rule::owner::shared_prefix;
 
 /// One in 2¹³ keys begins a part.
 const KEYS_BITS: u32 = 13;
@@ -330,7 +331,7 @@ impl PartsWriter {
 
     /// Takes a key that is above the last one, and its hash; writes parts that are finished to `output`.
     pub(super) fn insert(&mut self, key: &[u8], hash: SuffixHash, set: u32, output: &mut impl Write) -> io::Result<()> {
-        let shared = self.last.iter().zip(key).take_while(|(a, b)| a == b).count();
+        let shared = shared_prefix(&self.last, key);
         while self.above.pop_if(|(len, _)| *len > shared).is_some() {}
         let keys = self.part.entries.len();
         let is_full = keys >= MOST_KEYS || self.part.keys.len() >= MOST_OCTETS;

@@ -8,9 +8,7 @@
 //! rules, rule sets and dossiers are told apart by. Nothing in the file depends on time,
 //! on addresses or on the order of a hash table: same input, same octets.
 
-use std::collections::hash_map::RandomState;
 use std::fs::{File, OpenOptions};
-use std::hash::BuildHasher;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +21,7 @@ use super::parts::PartsWriter;
 use super::{CompiledRule, Inventory, Snapshot, rules};
 use crate::rule::Trigger;
 use crate::rule::owner::{is_name_key, trigger_of_key};
+use ahash::RandomState;
 use hashbrown::HashTable;
 
 /// A rule that a [`Writer`] knows.
