@@ -10,6 +10,21 @@
 //! ```
 //!
 //! Equal lists and settings give an equal file, octet for octet.
+//!
+//! # When one line has changed
+//!
+//! All lists are read, sorted and merged again, and what of the graph stays the same is taken over from the last
+//! generation ([`Writer::take_over_from`]). With ten million names that takes less than half the processor time of the
+//! first time, 5.5 s: two fifths of it for reading, a seventh each for sorting and for merging what was sorted, a fifth
+//! for bringing rules together and writing, a tenth for the filter.
+//!
+//! A second, small snapshot with the differences, looked into before the large one, would save the last three at most,
+//! less than half, for what has changed is known only when the text has been read and sorted. For that every query
+//! would be asked of a second filter, which is what a name costs that no list has; a name that was taken out would need
+//! a mark that stands against the rules of one list and not of others; and each generation would be two files to verify,
+//! publish, compare and roll back. To keep what each stretch of a list's text gave would save the first two, for as much
+//! disk as the text takes again, but only where lines do not depend on earlier ones and few of them change: lists from
+//! the web change all over. A million names are in force within a second without either.
 
 mod gather;
 mod guards;

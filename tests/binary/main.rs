@@ -4,8 +4,8 @@
 //! with those that enforce policy zones as well, [`downstream`] validates behind
 //! it, [`forwarding`] asks through other resolvers, [`web`] is where lists come
 //! from, [`deploy`] what is shipped beside it, [`misuse`] what people do by
-//! mistake, and [`readme`] does what the front page shows. The world they live
-//! in is [`internet`].
+//! mistake, [`reload`] what goes wrong while lists are read again, and [`readme`]
+//! does what the front page shows. The world they live in is [`internet`].
 
 mod contract;
 mod crowd;
@@ -18,6 +18,7 @@ mod misuse;
 mod peers;
 mod policy_peers;
 mod readme;
+mod reload;
 mod server;
 mod tls;
 mod web;
