@@ -249,6 +249,7 @@ impl Checker<'_> {
             allow_upstream: table.allow_upstream.iter().map(|prefix| prefix.0).collect(),
             deny_upstream: table.deny_upstream.iter().map(|prefix| prefix.0).collect(),
             case_randomisation: table.case_randomisation,
+            cookies: table.cookies,
             query_minimisation: table.query_minimisation,
             ipv4: table.upstream_ipv4,
             ipv6: table.upstream_ipv6,

@@ -2,8 +2,8 @@
 //!
 //! Who is asked next, and how:
 //!
-//! 1. A server that has just shown what it does not put up with (EDNS, letters'
-//!    case, large replies over UDP) is asked again without, at once.
+//! 1. A server that has just shown what it does not put up with (EDNS, cookies,
+//!    letters' case, large replies over UDP) is asked again without, at once.
 //! 2. Else it is the turn of the healthy servers, those first that were asked
 //!    least, among them the one that should answer first. Dead and lame ones
 //!    wait until there are no others, and are asked once.
@@ -34,6 +34,7 @@ use crate::query::{Rcode, RecordType};
 use crate::wire::{HEADER_LEN, Header};
 
 use super::Engine;
+use super::cookie::Cookie;
 use super::delegation::{Delegation, Manner, Target, Targets, family};
 use super::dnssec::Validator;
 use super::message::{self, Message, QueryOptions};
@@ -110,12 +111,14 @@ impl Form {
 struct Attempt {
     target: Arc<Target>,
     form: Form,
+    /// It follows one that was refused for its cookie.
+    renewed: bool,
 }
 
 impl Attempt {
     /// The same again, put otherwise.
     fn again(&self, form: Form) -> Self {
-        Self { target: self.target.clone(), form }
+        Self { form, ..self.clone() }
     }
 }
 
@@ -123,6 +126,7 @@ impl Attempt {
 struct Ended {
     attempt: Attempt,
     query: SmallVec<[u8; 320]>,
+    cookie: Option<Cookie>,
     reply: Result<Vec<u8>, ExchangeError>,
     asked: Now,
     took: Duration,
@@ -380,7 +384,7 @@ impl<'a> Asking<'a> {
         self.tries[place].sent += 1;
         let target = field.targets[place].clone();
         let form = self.form(&target, asked);
-        Attempt { target, form }
+        Attempt { target, form, renewed: false }
     }
 
     /// How the next query is put to a server that was asked so many times.
@@ -423,6 +427,10 @@ impl<'a> Asking<'a> {
         let asked = self.engine.clock.now();
         self.last_asked = Some((attempt.target.server.clone(), asked));
         let number = self.sent;
+        let carries_cookie = self.engine.settings.cookies
+            && attempt.form.edns
+            && matches!(attempt.form.protocol, Protocol::Udp | Protocol::Tcp);
+        let cookie = carries_cookie.then(|| attempt.target.server.cookie.cookie(asked)).flatten();
         let query = message::write_query(
             self.name,
             self.qtype,
@@ -432,6 +440,7 @@ impl<'a> Asking<'a> {
                 checking_disabled: self.delegation.checking_disabled,
                 // Clients may want to validate what we do not.
                 edns: attempt.form.edns.then_some((self.engine.settings.edns_payload, true)),
+                cookie: cookie.as_ref().map_or(&[], Cookie::octets),
                 case: attempt.form.case.then(rand::random::<u128>),
             },
         );
@@ -446,7 +455,7 @@ impl<'a> Asking<'a> {
             let server = attempt.target.server.address;
             let protocol = attempt.form.protocol.clone();
             let reply = network.exchange(Exchange { server, protocol, query: &query, timeout }).await;
-            Ended { attempt, query, reply, asked, took: started.elapsed(), number }
+            Ended { attempt, query, cookie, reply, asked, took: started.elapsed(), number }
         }
     }
 
@@ -514,7 +523,7 @@ impl<'a> Asking<'a> {
     /// Takes what came of an attempt; `late` when its server counts as silent already.
     fn judge(&mut self, ended: Ended, late: bool) -> Option<Answered> {
         let now = self.engine.clock.now();
-        let Ended { attempt, query, reply, asked, took, .. } = ended;
+        let Ended { attempt, query, cookie, reply, asked, took, .. } = ended;
         let server = &attempt.target.server;
         match reply {
             Ok(octets) => {
@@ -522,7 +531,7 @@ impl<'a> Asking<'a> {
                     Protocol::Udp => server.replied(took, now),
                     Protocol::Tcp | Protocol::Tls { .. } => server.replied_by_stream(now),
                 }
-                let message = self.understand(&attempt, &query, octets, took)?;
+                let message = self.understand(&attempt, (&query, cookie), octets, took)?;
                 self.weigh(attempt, message, took)
             }
             Err(error) => {
@@ -541,9 +550,15 @@ impl<'a> Asking<'a> {
 
     /// Reads a reply as far as it says how its server is to be spoken to; the same is asked in another form when that
     /// is what it says.
-    fn understand(&mut self, attempt: &Attempt, query: &[u8], mut octets: Vec<u8>, took: Duration) -> Option<Message> {
+    fn understand(
+        &mut self,
+        attempt: &Attempt,
+        (query, cookie): (&[u8], Option<Cookie>),
+        mut octets: Vec<u8>,
+        took: Duration,
+    ) -> Option<Message> {
         let now = self.engine.clock.now();
-        let Attempt { target, form } = attempt;
+        let Attempt { target, form, .. } = attempt;
         let server = &target.server;
         let has_question = Header::read(&octets).is_ok_and(|header| header.counts[0] > 0);
         // Only an error may come without the question.
@@ -570,6 +585,9 @@ impl<'a> Asking<'a> {
             return None;
         }
         self.heard = true;
+        if let Some(cookie) = cookie {
+            self.check_cookie(attempt, &cookie, &message, took)?;
+        }
         let rcode = message.rcode;
         // Who does not understand a query may send it back as it is.
         let echoed = matches!(rcode, Rcode::FORMERR | Rcode::NOTIMP | Rcode::BADVERS);
@@ -590,6 +608,41 @@ impl<'a> Asking<'a> {
             return None;
         }
         Some(message)
+    }
+
+    /// Looks whether a message brings back the cookie that was sent (RFC 7873, section 5.3); `None` when the same is
+    /// asked again for it.
+    fn check_cookie(&mut self, attempt: &Attempt, sent: &Cookie, message: &Message, took: Duration) -> Option<()> {
+        let now = self.engine.clock.now();
+        let Attempt { target, form, renewed } = attempt;
+        let server = &target.server;
+        let is_datagram = form.protocol == Protocol::Udp;
+        let brought = message.cookie.as_deref().filter(|reply| sent.is_in(reply));
+        match brought {
+            Some(reply) => server.cookie.was_given(sent, reply),
+            None if is_datagram && (message.cookie.is_some() || server.cookie.is_expected()) => {
+                // Somebody guesses, or the server has changed its mind. A stream tells.
+                self.note(attempt, took, &"without our cookie");
+                self.next.push_back(attempt.again(form.over_tcp()));
+                return None;
+            }
+            // A server that does not know the option may say so by this.
+            None if message.rcode == Rcode::FORMERR => {
+                self.note(attempt, took, &"no cookies");
+                server.rejects_cookies(now);
+                self.next.push_front(attempt.again(form.clone()));
+                return None;
+            }
+            None if !is_datagram => server.cookie.forget(),
+            None => {}
+        }
+        if message.rcode == Rcode::BADCOOKIE && is_datagram {
+            self.note(attempt, took, &"wants another cookie");
+            let form = if *renewed || brought.is_none() { form.over_tcp() } else { form.clone() };
+            self.next.push_front(Attempt { renewed: true, ..attempt.again(form) });
+            return None;
+        }
+        Some(())
     }
 
     /// Takes a message for what it is worth: an answer, something for want of a better one, or nothing.
@@ -722,8 +775,12 @@ impl std::fmt::Display for Outcome {
 mod tests {
     use super::*;
     use crate::clock::Clock;
+    use crate::query::Question;
     use crate::recursor::network::Network;
-    use crate::recursor::{BoxFuture, Recursor, Settings};
+    use crate::recursor::settings::{Route, RouteKind, RouteServer};
+    use crate::recursor::{BoxFuture, Recursor, Settings, Upstream, testing};
+    use crate::wire::Request;
+    use parking_lot::Mutex;
 
     /// Nobody there.
     struct Void;
@@ -852,5 +909,130 @@ mod tests {
         assert!(matches!(asking.choose(), Choice::LookUp));
         asking.lookups = 0;
         assert!(matches!(asking.choose(), Choice::Try(_)), "nothing more may be looked up");
+    }
+
+    /// A server of the root with a mind about cookies: what it says to the query of this number.
+    struct Guarded<F> {
+        says: F,
+        /// How each query came: by what, and how long its cookie was.
+        asked: Mutex<Vec<(Protocol, usize)>>,
+    }
+
+    impl<F> Network for Guarded<F>
+    where
+        F: Fn(usize, &Exchange<'_>, &[u8]) -> Message + Send + Sync + 'static,
+    {
+        fn exchange<'a>(&'a self, exchange: Exchange<'a>) -> BoxFuture<'a, Result<Vec<u8>, ExchangeError>> {
+            let mut buffer = [0; crate::name::MAX_NAME_LEN];
+            let request = Request::read(exchange.query, &mut buffer).unwrap();
+            let number = self.asked.lock().len();
+            self.asked.lock().push((exchange.protocol.clone(), request.cookie.len()));
+            let reply = message::write_reply(exchange.query, &(self.says)(number, &exchange, request.cookie));
+            Box::pin(std::future::ready(Ok(reply)))
+        }
+    }
+
+    /// What such a server is asked for two names, one after the other; both must be answered with 192.0.2.1.
+    async fn asked_with_cookies(
+        says: impl Fn(usize, &Exchange<'_>, &[u8]) -> Message + Send + Sync + 'static,
+    ) -> Vec<(Protocol, usize)> {
+        let settings = Settings { cookies: true, routes: vec![root_stub()], ..testing::settings() };
+        let network = Arc::new(Guarded { says, asked: Mutex::default() });
+        let recursor = Recursor::new(settings, network.clone(), Clock::from_fn(|| NOW));
+        for name in ["a.kz", "b.kz"] {
+            let question = Question::new(&testing::name(name), RecordType::A);
+            let resolution = recursor.resolve(&question, NOW).await;
+            assert!(resolution.message.ends_with(&[192, 0, 2, 1]), "{:?}", resolution.errors);
+        }
+        network.asked.lock().clone()
+    }
+
+    /// All questions go to 193.0.0.1, as to an authority.
+    fn root_stub() -> Route {
+        let server = RouteServer { address: ([193, 0, 0, 1], 53).into(), protocol: Protocol::Udp };
+        Route {
+            zone: DomainName::root(),
+            to: vec![server],
+            kind: RouteKind::Stub,
+            fall_back: false,
+            names: Vec::new(),
+            cache: true,
+        }
+    }
+
+    fn address_of(exchange: &Exchange<'_>) -> Message {
+        let (name, _) = crate::wire::read_name(exchange.query, HEADER_LEN).unwrap();
+        Message { edns: true, ..testing::answer([testing::a(&name.to_string())]) }
+    }
+
+    /// The cookie that a server gives back for `sent`.
+    fn with_cookie(message: Message, sent: &[u8], part: &[u8]) -> Message {
+        Message { edns: true, cookie: Some([&sent[..8], part].concat().into()), ..message }
+    }
+
+    #[tokio::test]
+    async fn a_servers_cookie_is_sent_back_to_it() {
+        let asked = asked_with_cookies(|number, exchange, sent| {
+            assert!(number == 0 || sent[8..] == *b"theirs..");
+            with_cookie(address_of(exchange), sent, b"theirs..")
+        });
+        assert_eq!(asked.await, [(Protocol::Udp, 8), (Protocol::Udp, 16)]);
+    }
+
+    #[tokio::test]
+    async fn servers_that_know_no_cookies_are_asked_as_ever() {
+        let asked = asked_with_cookies(|_, exchange, _| address_of(exchange)).await;
+        assert_eq!(asked, [(Protocol::Udp, 8), (Protocol::Udp, 8)], "those that pass the option over");
+        let asked = asked_with_cookies(|_, exchange, sent| match sent {
+            [] => address_of(exchange),
+            _ => Message { rcode: Rcode::FORMERR, edns: true, ..Message::default() },
+        });
+        let expected = [(Protocol::Udp, 8), (Protocol::Udp, 0), (Protocol::Udp, 0)];
+        assert_eq!(asked.await, expected, "those that do not put up with it lose no EDNS for it");
+    }
+
+    #[tokio::test]
+    async fn who_wants_another_cookie_gets_it_and_who_is_never_content_a_stream() {
+        let refusal = |sent: &[u8], part: &[u8]| {
+            with_cookie(Message { rcode: Rcode::BADCOOKIE, ..Message::default() }, sent, part)
+        };
+        let asked = asked_with_cookies(move |number, exchange, sent| match number {
+            0 => refusal(sent, b"theirs.."),
+            _ => with_cookie(address_of(exchange), sent, b"theirs.."),
+        });
+        assert_eq!(asked.await, [(Protocol::Udp, 8), (Protocol::Udp, 16), (Protocol::Udp, 16)]);
+        let asked = asked_with_cookies(move |number, exchange, sent| match exchange.protocol {
+            Protocol::Udp => refusal(sent, &(number as u64).to_be_bytes()),
+            _ => with_cookie(address_of(exchange), sent, b"content."),
+        });
+        let (udp, tcp) = (|len| (Protocol::Udp, len), |len| (Protocol::Tcp, len));
+        assert_eq!(asked.await, [udp(8), udp(16), tcp(16), udp(16), udp(16), tcp(16)]);
+    }
+
+    #[tokio::test]
+    async fn a_reply_without_the_cookie_that_is_due_is_not_believed() {
+        let forged = |exchange: &Exchange<'_>| {
+            let mut message = address_of(exchange);
+            message.answer[0].rdata[0] = Box::from([6, 6, 6, 6]);
+            message
+        };
+        // Nobody else sees our part: who guesses has another one, or one that is no cookie.
+        for wrong in [&[0; 16][..], &[0; 8], &[0; 41], &[]] {
+            let asked = asked_with_cookies(move |number, exchange, sent| match (number, &exchange.protocol) {
+                (1, Protocol::Udp) => Message { cookie: Some(wrong.into()), ..forged(exchange) },
+                _ => with_cookie(address_of(exchange), sent, b"theirs.."),
+            });
+            let expected = [(Protocol::Udp, 8), (Protocol::Udp, 16), (Protocol::Tcp, 16)];
+            assert_eq!(asked.await, expected, "{wrong:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_gives_cookies_no_more_says_so_by_a_stream() {
+        let asked = asked_with_cookies(|number, exchange, sent| match number {
+            0 => with_cookie(address_of(exchange), sent, b"theirs.."),
+            _ => address_of(exchange),
+        });
+        assert_eq!(asked.await, [(Protocol::Udp, 8), (Protocol::Udp, 16), (Protocol::Tcp, 16)]);
     }
 }

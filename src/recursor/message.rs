@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use crate::name::{DomainName, MAX_NAME_LEN, Name};
 use crate::query::{Class, Rcode, RecordType};
-use crate::wire::{self, HEADER_LEN, Header, Malformed, RecordView, Section};
+use crate::wire::{self, HEADER_LEN, Header, Malformed, RecordView, Section, option};
 
 /// The data of one record: uncompressed, letters in names as they came.
 pub type Rdata = Box<[u8]>;
@@ -69,6 +69,8 @@ pub struct Message {
     pub additional: Vec<RrSet>,
     /// The server has sent an OPT record.
     pub edns: bool,
+    /// The cookie in it (RFC 7873), of any length.
+    pub cookie: Option<Box<[u8]>>,
     /// There were records whose data does not follow the layout of their type; they are left out.
     pub misshapen: bool,
 }
@@ -106,6 +108,7 @@ pub fn parse(octets: &[u8]) -> Result<Message, Malformed> {
             RecordType::OPT if record.section == Section::Additional => {
                 message.edns = true;
                 message.rcode.0 |= ((record.ttl >> 24) as u16) << 4;
+                message.cookie = cookie_of(record.data(octets)).map(Box::from);
             }
             RecordType::OPT | RecordType::TSIG => {}
             _ if record.class != Class::IN => {}
@@ -269,9 +272,22 @@ fn expand(octets: &[u8], record: &RecordView) -> Option<Rdata> {
     (at == end).then(|| data[..].into())
 }
 
+/// The value of the COOKIE option among `options`; none when they are malformed.
+fn cookie_of(mut options: &[u8]) -> Option<&[u8]> {
+    loop {
+        let (head, rest) = options.split_first_chunk::<4>()?;
+        let [code, len] = [[head[0], head[1]], [head[2], head[3]]].map(u16::from_be_bytes);
+        let (value, rest) = rest.split_at_checked(usize::from(len))?;
+        if code == option::COOKIE {
+            return Some(value);
+        }
+        options = rest;
+    }
+}
+
 /// What a query carries beside its question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueryOptions {
+pub struct QueryOptions<'a> {
     /// The identifier.
     pub id: u16,
     /// RD: the server is to resolve for us.
@@ -280,12 +296,14 @@ pub struct QueryOptions {
     pub checking_disabled: bool,
     /// Our payload size and DO, or no OPT record.
     pub edns: Option<(u16, bool)>,
+    /// A cookie in the OPT record, or nothing (RFC 7873).
+    pub cookie: &'a [u8],
     /// One bit for each letter of the name: whether it is sent in upper case.
     pub case: Option<u128>,
 }
 
 /// Makes a query.
-pub fn write_query(name: &Name, qtype: RecordType, options: QueryOptions) -> SmallVec<[u8; 320]> {
+pub fn write_query(name: &Name, qtype: RecordType, options: QueryOptions<'_>) -> SmallVec<[u8; 320]> {
     let flags =
         if options.recursion_desired { Header::RD } else { 0 } | if options.checking_disabled { Header::CD } else { 0 };
     let header = Header { id: options.id, flags, counts: [1, 0, 0, u16::from(options.edns.is_some())] };
@@ -311,9 +329,21 @@ pub fn write_query(name: &Name, qtype: RecordType, options: QueryOptions) -> Sma
     if let Some((payload, dnssec_ok)) = options.edns {
         query.extend_from_slice(&[0, 0, 41]);
         query.extend_from_slice(&payload.to_be_bytes());
-        query.extend_from_slice(&[0, 0, if dnssec_ok { 0x80 } else { 0 }, 0, 0, 0]);
+        query.extend_from_slice(&[0, 0, if dnssec_ok { 0x80 } else { 0 }, 0]);
+        write_options(&mut query, options.cookie);
     }
     query
+}
+
+/// Writes the data of an OPT record behind its length: a cookie, or no option at all.
+fn write_options(octets: &mut impl Extend<u8>, cookie: &[u8]) {
+    let len = cookie.len() as u16;
+    if cookie.is_empty() {
+        octets.extend([0, 0]);
+    } else {
+        octets.extend([len + 4, option::COOKIE, len].into_iter().flat_map(u16::to_be_bytes));
+        octets.extend(cookie.iter().copied());
+    }
 }
 
 /// Writes an answer as [`Resolution::message`](super::Resolution::message) wants it.
@@ -351,6 +381,11 @@ pub(super) fn write_reply(query: &[u8], message: &Message) -> Vec<u8> {
     let mut counts = [1, 0, 0, 0];
     for (count, sets) in counts[1..].iter_mut().zip([&message.answer, &message.authority, &message.additional]) {
         *count = sets.iter().map(|set| writer.set(set, true)).sum();
+    }
+    if message.edns {
+        counts[3] += 1;
+        writer.octets.extend([0, 0, 41, 4, 0xd0, (message.rcode.0 >> 4) as u8, 0, 0, 0]);
+        write_options(&mut writer.octets, message.cookie.as_deref().unwrap_or_default());
     }
     let flag = |is_set, flag| if is_set { flag } else { 0 };
     let flags = Header::QR
@@ -559,11 +594,14 @@ mod tests {
             recursion_desired: false,
             checking_disabled: true,
             edns: Some((1232, true)),
+            cookie: &[],
             case: Some(0b101),
         };
         let query = write_query(&name("a1b.kz"), RecordType::A, options);
         assert_eq!(&query[..HEADER_LEN], b"\0\x07\0\x10\0\x01\0\0\0\0\0\x01");
         assert_eq!(&query[12..], b"\x03A1b\x02Kz\0\0\x01\0\x01\0\0\x29\x04\xd0\0\0\x80\0\0\0");
+        let query = write_query(&name("kz"), RecordType::A, QueryOptions { cookie: b"12345678", ..options });
+        assert!(query.ends_with(b"\0\0\x29\x04\xd0\0\0\x80\0\0\x0c\0\x0a\0\x0812345678"));
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! scrub        what a reply says, and what of it may be believed
 //! prime        who serves the root
 //! delegation   which servers to ask about a zone
-//! servers      what is known about each server
+//! servers      what is known about each server; cookie, what shows that a reply is its own
 //! store        records until their TTL ends
 //! denial       proofs of absence for other names
 //! flights      the same thing asked once at a time
@@ -24,6 +24,7 @@
 //! ```
 
 mod ask;
+pub mod cookie;
 pub mod delegation;
 pub mod denial;
 pub mod dns64;

@@ -12,6 +12,8 @@ use quick_cache::sync::Cache;
 
 use crate::clock::Now;
 
+use super::cookie;
+
 /// What a server that nobody has asked yet is given to answer (as Unbound does).
 const FIRST_TIMEOUT: Duration = Duration::from_millis(376);
 /// Servers may think for a moment, however near they are.
@@ -86,6 +88,8 @@ pub struct Server {
     plain_helped: AtomicU32,
     /// Until which second it is asked by streams only.
     stream_until: AtomicU32,
+    /// What shows that its replies are its own.
+    pub cookie: cookie::Slot,
 }
 
 const EDNS_WORKS: u32 = u32::MAX;
@@ -107,6 +111,7 @@ impl Server {
             heard: AtomicU32::new(0),
             plain_helped: AtomicU32::new(0),
             stream_until: AtomicU32::new(0),
+            cookie: cookie::Slot::default(),
         }
     }
 
@@ -232,6 +237,11 @@ impl Server {
     /// It answered without EDNS what it did not answer with it.
     pub fn rejects_edns(&self, now: Now) {
         self.edns.store(now.seconds().saturating_add(FAULT_FOR), Relaxed);
+    }
+
+    /// It answered a query with a cookie as one that it does not understand.
+    pub fn rejects_cookies(&self, now: Now) {
+        self.cookie.refuse_until(now.seconds().saturating_add(FAULT_FOR));
     }
 
     /// Whether a query without EDNS and in lower case may do what a full one did not.

@@ -38,6 +38,8 @@ pub struct Settings {
     pub deny_upstream: Vec<IpNet>,
     /// Whether letters in queries are sent in random case (draft-vixie-dnsext-dns0x20).
     pub case_randomisation: bool,
+    /// Whether queries to name servers carry cookies (RFC 7873).
+    pub cookies: bool,
     /// How much of a name a server is shown (RFC 9156).
     pub query_minimisation: Minimisation,
     /// Whether servers are asked over IPv4.
@@ -81,6 +83,7 @@ impl Default for Settings {
             allow_upstream: Vec::new(),
             deny_upstream: Vec::new(),
             case_randomisation: true,
+            cookies: false,
             query_minimisation: Minimisation::Relaxed,
             ipv4: true,
             ipv6: true,

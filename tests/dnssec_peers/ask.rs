@@ -68,6 +68,7 @@ pub(crate) fn exchange(
         recursion_desired: true,
         checking_disabled: flags == Flags::CheckingDisabled,
         edns: Some((1232, flags != Flags::AuthenticData)),
+        cookie: &[],
         case: None,
     };
     let mut query = message::write_query(&name, qtype, options);

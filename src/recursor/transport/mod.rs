@@ -173,8 +173,14 @@ mod tests {
     use crate::recursor::message::{QueryOptions, write_query};
 
     pub(super) fn query(name: &str) -> Vec<u8> {
-        let options =
-            QueryOptions { id: 7, recursion_desired: false, checking_disabled: false, edns: None, case: Some(1) };
+        let options = QueryOptions {
+            id: 7,
+            recursion_desired: false,
+            checking_disabled: false,
+            edns: None,
+            cookie: &[],
+            case: Some(1),
+        };
         write_query(&name.parse::<DomainName>().unwrap(), RecordType::A, options).to_vec()
     }
 
