@@ -202,3 +202,68 @@ impl Builder {
         longer.chunk_by(|one, next| one.0[shared] == next.0[shared]).try_for_each(|keys| self.add(keys, shared + 1))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::name::{DomainName, MAX_KEY_LEN, Name};
+
+    fn label() -> impl Strategy<Value = Vec<u8>> {
+        let octet = || prop_oneof![Just(b'a'), Just(b'h'), Just(b'_'), Just(0)];
+        prop_oneof![
+            4 => proptest::collection::vec(octet(), 1..3),
+            1 => (octet(), 30..62_usize, octet()).prop_map(|(most, len, last)| [vec![most; len], vec![last]].concat()),
+        ]
+    }
+
+    fn key(name: &Name) -> Vec<u8> {
+        stem(name.reversed_key(&mut [0; MAX_KEY_LEN])).to_vec()
+    }
+
+    proptest! {
+        #[test]
+        fn keys_of_any_length_are_found_and_streamed(
+            names in proptest::collection::btree_map(proptest::collection::vec(label(), 0..4), any::<u32>(), 1..60),
+            asked in proptest::collection::vec(label(), 0..4),
+        ) {
+            let name = |labels: &[Vec<u8>]| {
+                labels.iter().fold(DomainName::root(), |name, label| name.child(label).unwrap())
+            };
+            let sets: BTreeMap<Vec<u8>, u32> = names.iter().map(|(labels, set)| (key(&name(labels)), *set)).collect();
+            let section = build(&sets.iter().map(|(key, set)| (&key[..], *set)).collect::<Vec<_>>()).unwrap();
+            prop_assert!(Part::is_framed(&section));
+            let part = Part::new(&section).unwrap();
+
+            let (mut keys, mut streamed) = (part.keys(), BTreeMap::new());
+            while let Some(set) = keys.advance() {
+                streamed.insert(stem(keys.key()).to_vec(), set);
+            }
+            prop_assert_eq!(&streamed, &sets);
+
+            for asked in names.keys().chain([&asked]).map(|labels| name(labels)) {
+                let asked_key = key(&asked);
+                let mut expected: Vec<_> = asked
+                    .ancestors()
+                    .filter_map(|name| Some((name.label_count(), *sets.get(&key(name))?)))
+                    .collect();
+                expected.reverse();
+                let mut found = Vec::new();
+                part.walk(Sought::names(&asked_key, 0, Depths::ALL), &mut |labels, set| found.push((labels, set)));
+                prop_assert_eq!(found, expected, "{}", asked);
+
+                let mut exact = None;
+                part.walk(Sought::exact(&asked_key), &mut |_, set| exact = Some(set));
+                prop_assert_eq!(exact, sets.get(&asked_key).copied());
+
+                for len in 0..=asked_key.len() {
+                    let begun = &asked_key[..len];
+                    prop_assert_eq!(part.has(begun), sets.keys().any(|key| key.starts_with(begun)));
+                }
+            }
+        }
+    }
+}
