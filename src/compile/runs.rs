@@ -13,11 +13,11 @@ use std::thread::JoinHandle;
 
 use crate::rule::owner::{MAX_OWNER_KEY_LEN, shared_prefix};
 
-/// How many entries are sorted at once; with their keys, some 25 MB.
-const RUN_ENTRIES: usize = 1 << 19;
+/// How many entries are sorted at once; with their keys, some 12 MB, and as much again while the next are taken.
+const RUN_ENTRIES: usize = 1 << 18;
 
 /// How many octets of keys a buffer may have, whatever their number.
-const RUN_OCTETS: usize = 32 << 20;
+const RUN_OCTETS: usize = 16 << 20;
 
 /// Takes entries in any order.
 pub(super) struct Sorter {

@@ -134,11 +134,9 @@ impl Daemon {
         self.draining.store(true, Relaxed);
     }
 
-    /// Whether the compiled generation is what the lists say.
-    pub(super) async fn is_current(self: &Arc<Self>) -> bool {
-        let daemon = Arc::clone(self);
-        let looked = tokio::task::spawn_blocking(move || daemon.store.unchanged(&daemon.list_settings()).is_some());
-        looked.await.unwrap_or(false)
+    /// Whether the compiled generation is what the lists say. Looks at files.
+    pub(super) fn is_current(&self) -> bool {
+        self.store.unchanged(&self.list_settings()).is_some()
     }
 
     /// Reads the configuration again, compiles the lists beside the ones in force, and puts them in force.
