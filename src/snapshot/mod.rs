@@ -29,7 +29,7 @@ use crate::name::{DomainName, MAX_KEY_LEN, Name};
 use crate::rule::owner::{MAX_OWNER_KEY_LEN, NAME_SERVER_KEY, address_key, address_octets};
 use crate::rule::{Action, BlockReason, Dossier, ListId, Scope, Trigger, TypeFilter};
 use filter::Filter;
-use layout::{Depths, HASH_LEN, HEADER_LEN, Header, HeaderFault, RuleRecord, Section};
+use layout::{Depths, HASH_LEN, HEADER_LEN, Header, HeaderFault, NO_BLOB, RuleRecord, Section};
 use map::Mapping;
 use part::{Sought, stem};
 use parts::Parts;
@@ -457,6 +457,10 @@ impl Snapshot {
 
     #[inline]
     fn blob(&self, at: u32) -> Option<&[u8]> {
+        // Of most rules: they have nothing there.
+        if at == NO_BLOB {
+            return None;
+        }
         layout::blob_at(&self.file[self.blobs.clone()], at)
     }
 }

@@ -85,7 +85,7 @@ impl<'s> Part<'s> {
     pub(super) fn walk(self, mut sought: Sought<'_>, found: &mut impl FnMut(usize, u32)) {
         let key = sought.key;
         let mut state = self.graph.start();
-        for at in 0..=key.len() {
+        for at in 0.. {
             if state.is_leaf() {
                 return self.buckets.at(state.leaf_value()).search(key, at, |at| sought.ends_at(at), found);
             }

@@ -202,7 +202,7 @@ impl<'s> Records<'s> {
         mut found: impl FnMut(T, u32),
     ) {
         let mut packed = Packed::new();
-        for at in shared..=key.len() {
+        for at in shared.. {
             if let Some(end) = ends_at(at) {
                 let Some(tail) = packed.octets() else { return };
                 // Most others differ in the first octet.
