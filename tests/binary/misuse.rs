@@ -13,13 +13,14 @@ use crate::server::{Home, PATIENCE, Server, data, ede, eventually, exchange, que
 
 const LIST: &str = "[[list]]\nname = \"ads\"\nsource = \"ads.txt\"\nformat = \"domains\"\n";
 
-fn home() -> Home {
+/// A home with a list in which `ads.example` stands.
+pub(crate) fn home() -> Home {
     let home = Home::new(LIST);
     home.write("ads.txt", "ads.example\n");
     home
 }
 
-fn is_blocked(server: &Server, name: &str) -> bool {
+pub(crate) fn is_blocked(server: &Server, name: &str) -> bool {
     ede(&server.ask(name, RecordType::A)).is_some_and(|(code, _)| code == 15)
 }
 

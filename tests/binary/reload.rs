@@ -4,21 +4,8 @@ use std::fs::{self, File};
 use std::process::Command;
 use std::time::Duration;
 
-use hickory_proto::rr::RecordType;
-
-use crate::server::{Home, Server, ede, eventually};
-
-const LIST: &str = "[[list]]\nname = \"ads\"\nsource = \"ads.txt\"\nformat = \"domains\"\n";
-
-fn home() -> Home {
-    let home = Home::new(LIST);
-    home.write("ads.txt", "ads.example\n");
-    home
-}
-
-fn is_blocked(server: &Server, name: &str) -> bool {
-    ede(&server.ask(name, RecordType::A)).is_some_and(|(code, _)| code == 15)
-}
+use crate::misuse::{home, is_blocked};
+use crate::server::{Server, eventually};
 
 /// The process that compiles for `server`, when there is one.
 fn compiler_of(server: &Server) -> Option<String> {
