@@ -322,10 +322,19 @@ impl Pipeline {
         }
     }
 
-    /// Tells a client that its query cannot be asked now, because too much is waiting.
+    /// Serves a client whose question cannot be asked now, because too much is waiting: with an answer past its time if
+    /// there is one (RFC 8767, section 5), or else with the reason why there is none.
     pub fn shed(&self, pending: Box<Pending>, reply: &mut Vec<u8>) -> Outcome {
-        let outcome = pending.outcome.clone();
-        self.give_up(&pending.asked(), Unserved::Overload, outcome, reply)
+        let asked = pending.asked();
+        let query = pending.query(&asked);
+        let mut outcome = pending.outcome.clone();
+        if query.ruling != Ruling::Redirected
+            && let Some(Found::Stale(entry)) = self.world.cache.find(query.key(), query.now)
+            && let Course::Done = self.deliver(&query, &self.stale(entry), &mut outcome, reply)
+        {
+            return outcome;
+        }
+        self.give_up(&asked, Unserved::Overload, outcome, reply)
     }
 
     /// Puts another policy in force; queries under way end with the one that they began with.

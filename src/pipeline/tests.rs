@@ -438,6 +438,29 @@ async fn too_many_questions_at_once_are_shed() {
     assert_eq!(second.1.dropped, Some(DropReason::Overload));
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_cannot_wait_gets_what_is_past_its_time() {
+    let bench = Bench::new(Policy::unfiltered(), |_| {});
+    let request = edns_query("www.example.kz", RecordType::A, false);
+    bench.reply(&request).await;
+    tokio::time::sleep(Duration::from_secs(301)).await;
+    for (request, rcode, source, error) in [
+        (request, Rcode::NOERROR, Source::Stale, ExtendedError::STALE_ANSWER),
+        (edns_query("new.kz", RecordType::A, false), Rcode::SERVFAIL, Source::Error, ExtendedError::NETWORK_ERROR),
+    ] {
+        let (pipeline, mut reply) = (&bench.pipeline, Vec::new());
+        let view = pipeline.view(pipeline.now());
+        let Step::Ask(pending) = pipeline.answer(&request, client(Transport::Udp), &view, &mut reply) else {
+            panic!("it must wait");
+        };
+        let outcome = pipeline.shed(pending, &mut reply);
+        let reply = read(&reply);
+        assert_eq!((reply.message.rcode, reply.errors[0].0, outcome.source), (rcode, error, source));
+        assert_eq!(outcome.dropped, (source == Source::Error).then_some(DropReason::Overload));
+    }
+    assert_eq!(bench.world.times_asked(), 1);
+}
+
 #[tokio::test]
 async fn a_resolver_that_panics_costs_one_answer() {
     struct Broken(AtomicU64);
