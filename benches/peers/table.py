@@ -92,6 +92,7 @@ THE_LIST = {
     "in reload": lambda row: f"{row['reload']['peak_mb']:.0f}",
     "after": lambda row: f"{row['reload']['after']['rss']:.0f}",
     "longest silence ms": lambda row: f"{row['reload']['silence'] * 1000:,.0f}",
+    "without a reload": lambda row: f"{row['reload']['calm'] * 1000:,.0f}",
     "lost": lambda row: f"{row['reload']['lost']:,}",
     "let through": lambda row: f"{row['reload']['leaked']:,}",
     "in force after s": lambda row: f"{row['reload']['enforced']:.1f}",
