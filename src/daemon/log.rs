@@ -10,7 +10,12 @@ use crate::config::{LogFormat, Server};
 pub(super) fn start(server: &Server) {
     // The configuration has been checked; a filter that it accepted is one.
     let filter = EnvFilter::try_new(&server.log).unwrap_or_default();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        // It would be said on standard error too, and whoever had something to log would panic.
+        .log_internal_errors(false);
     let _ = match server.log_format {
         LogFormat::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -66,8 +66,9 @@ fn a_disk_that_takes_no_more_changes_nothing() {
     let home = home();
     // No file may grow beyond 64 blocks of 512 octets; what goes on writing is told so (setrlimit(2)).
     let serve = home.command(&["serve"]);
+    // Nor is there room for its log.
     let mut limited = Command::new("sh");
-    limited.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\""]).env_remove("XDG_STATE_HOME");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\" 2>/dev/full"]).env_remove("XDG_STATE_HOME");
     limited.arg(serve.get_program()).args(serve.get_args());
     let server = Server::start(limited);
     let reload = || home.run(&["reload", "--control", &server.control.to_string()]);
