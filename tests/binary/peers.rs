@@ -6,7 +6,7 @@
 use std::process::{Command, Output, Stdio};
 
 use crate::internet::WORLD;
-use crate::server::{Home, Server, data, eventually, exchange, query};
+use crate::server::{Home, Server, data, eventually, exchange, free_port, query};
 
 const LIST: &str = r#"
 [[list]]
@@ -138,8 +138,7 @@ fn unbound_can_forward_to_it_and_validates_what_it_says() {
     }
     let home = home();
     let server = home.serve();
-    // A port for Unbound: nobody is told of it, so that it is free again when Unbound binds it.
-    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let config = format!(
         "server:\n directory: \"{dir}\"\n chroot: \"\"\n username: \"\"\n pidfile: \"\"\n interface: 127.0.0.1@{port}\n \
          do-daemonize: no\n use-syslog: no\n do-not-query-localhost: no\n trust-anchor-file: \"{dir}/root.key\"\n \

@@ -11,7 +11,7 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 
 use crate::peers::installed;
-use crate::server::{Home, ask, query};
+use crate::server::{Home, ask, free_port, query};
 
 const POLICY: &str = "\
 $TTL 60
@@ -191,11 +191,6 @@ impl Drop for Peer {
     }
 }
 
-/// A port that nobody has, until somebody is told of it.
-fn free_address() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 fn wait_for(server: SocketAddr) {
     let start = std::time::Instant::now();
     let answered =
@@ -211,7 +206,7 @@ fn bind_and_unbound_say_the_same_by_the_same_policy_zone() {
     if !["nsd", "named", "unbound"].map(installed).into_iter().all(|installed| installed) {
         return;
     }
-    let [world, bind, unbound] = [free_address(), free_address(), free_address()];
+    let [world, bind, unbound] = [(); 3].map(|()| SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
     let home = Home::new("");
     let folder = home.folder().display().to_string();
     home.configure(&format!(

@@ -1,7 +1,7 @@
 //! The built binary, started in a folder of its own on ports that the system picks, and ways to talk to it.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -264,4 +264,12 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "it does not come about: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// A port for a program that must be told of one: none of those that the system gives to whoever asks for any
+/// (`ip_local_port_range`, ip(7)), such as the sockets of other tests.
+pub(crate) fn free_port() -> u16 {
+    let is_free =
+        |port: &u16| UdpSocket::bind(("127.0.0.1", *port)).is_ok() && TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(|| rand::random_range(10_000..30_000)).find(is_free).unwrap()
 }
