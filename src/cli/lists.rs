@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{progress, say};
+use super::{progress, say, tell};
 use crate::clock::Clock;
 use crate::compile::{self, CompileError, Freshness, GuardMode, Report, Store, StoreError};
 use crate::config::{Config, ConfigError};
@@ -178,7 +178,7 @@ pub(super) fn explain(
         }
     };
     let overrides = daemon::overrides_in(state).unwrap_or_else(|error| {
-        eprintln!("qalqan: run-time overrides are left out: {error}");
+        tell!("qalqan: run-time overrides are left out: {error}");
         OverrideSet::default()
     });
     let policy = Policy::new(config.policy.clone(), Some(Arc::new(snapshot)), overrides);
@@ -331,20 +331,20 @@ pub(super) fn convert(
         None => convert::convert(&settings, "standard input", io::stdin().lock(), to, output)?,
     };
     let reading = &done.reading;
-    eprintln!("{} lines of {}, {} rules written as {to}", reading.lines, reading.format, done.written);
+    tell!("{} lines of {}, {} rules written as {to}", reading.lines, reading.format, done.written);
     for refusal in &reading.first {
-        eprintln!("{}:{}: {}: {}", refusal.file, refusal.line, refusal.reason.label(), refusal.detail);
+        tell!("{}:{}: {}: {}", refusal.file, refusal.line, refusal.reason.label(), refusal.detail);
     }
     for (loss, Lost { rules, first }) in &done.lost {
         let what = if loss.is_partial() { "written without it" } else { "left out" };
-        eprintln!("{to} cannot say {loss}: {rules} {what}, first {first}");
+        tell!("{to} cannot say {loss}: {rules} {what}, first {first}");
     }
     let has_bare_names_only = matches!(to, Format::Domains | Format::Hosts);
     if has_bare_names_only
         && match_scope == MatchScope::Exact
         && done.lost.contains_key(&Loss::Scope(Scope::Subdomains))
     {
-        eprintln!("with --match subdomains a name stands for all below it too, here and there");
+        tell!("with --match subdomains a name stands for all below it too, here and there");
     }
     Ok(())
 }

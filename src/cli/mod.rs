@@ -28,7 +28,15 @@ macro_rules! say {
     }};
 }
 
-use say;
+/// Writes a line to standard error. Where nobody can take it down, the exit code still says how it ended.
+macro_rules! tell {
+    ($($words:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), $($words)*);
+    }};
+}
+
+use {say, tell};
 
 /// It failed.
 const FAILED: u8 = 1;
@@ -261,7 +269,7 @@ pub fn run() -> ExitCode {
     match cli.execute() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("qalqan: {failure}");
+            tell!("qalqan: {failure}");
             ExitCode::from(failure.exit_code())
         }
     }

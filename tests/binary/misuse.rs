@@ -58,6 +58,9 @@ fn wrong_words_are_met_with_a_code_and_a_hint() {
         let run = home.command(&["check"]).arg("-c").arg(home.path(config)).output().unwrap();
         assert_eq!(run.status.code(), Some(2), "{config} {run:?}");
     }
+    let nobody_listens = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let run = home.command(&["check", "-c", "nowhere.toml"]).stderr(nobody_listens).output().unwrap();
+    assert_eq!(run.status.code(), Some(2), "{run:?}");
 }
 
 #[test]
