@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
+use rustix::process::Signal;
 
 use crate::internet::WORLD;
 use crate::server::{Home, PATIENCE, ask, data, ede, eventually, exchange, query, rcode, read_framed, send_framed};
@@ -209,7 +210,7 @@ fn a_changed_list_is_in_force_after_sighup() {
     let server = home.serve();
     assert_eq!(ede(&server.ask("new.example.com", RecordType::A)), None);
     home.write("trackers.txt", "tracker.example.com\nnew.example.com\n");
-    server.signal("HUP");
+    server.signal(Signal::HUP);
     eventually("the new entry blocks", || ede(&server.ask("new.example.com", RecordType::A)).is_some());
     assert_eq!(server.metric("qalqan_reloads_total{result=\"changed\"}"), 1.0);
 }
@@ -380,7 +381,7 @@ fn sigterm_answers_what_is_under_way_and_ends_with_0() {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     send_framed(&mut stream, &query("www.example.kz", RecordType::A).to_vec().unwrap());
     std::thread::sleep(Duration::from_millis(5));
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     let answer = read_framed(&mut stream).expect("the answer");
     assert_eq!(data(&answer, RecordType::A), ["192.0.2.10"]);
     assert_eq!(server.wait().code(), Some(0));
@@ -588,7 +589,7 @@ fn random_bytes_harm_nothing() {
         }
     }
     assert!(ede(&server.ask("blocked.kz", RecordType::A)).is_some());
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
 }
 

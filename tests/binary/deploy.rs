@@ -6,6 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
 use hickory_proto::rr::RecordType;
+use rustix::process::Signal;
 
 use crate::peers::{installed, text};
 use crate::server::{Home, PATIENCE, Server, ede};
@@ -60,7 +61,7 @@ fn the_service_manager_is_told_when_it_is_ready_and_when_it_stops() {
     let ready = told();
     assert!(ready.lines().any(|line| line == "READY=1"), "{ready}");
     assert!(ready.lines().any(|line| line.starts_with("STATUS=generation ")), "{ready}");
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     assert!(told().lines().any(|line| line == "STOPPING=1"));
     assert_eq!(server.wait().code(), Some(0));
 }

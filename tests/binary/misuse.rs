@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use hickory_proto::rr::RecordType;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::server::{Home, PATIENCE, Server, data, ede, eventually, exchange, query};
@@ -230,7 +231,7 @@ fn a_storm_of_signals_is_one_reload_at_a_time_and_the_last_word_counts() {
     let server = home.serve();
     for number in 0..50 {
         home.write("ads.txt", &format!("ads.example\nstorm{number}.example\n"));
-        server.signal("HUP");
+        server.signal(Signal::HUP);
     }
     eventually("what was written last is in force", || is_blocked(&server, "storm49.example"));
     assert!(!is_blocked(&server, "storm48.example") && is_blocked(&server, "ads.example"));
@@ -426,7 +427,7 @@ fn a_server_that_must_stop_does_not_wait_for_who_says_nothing() {
         [server.dns, server.control].iter().map(|address| TcpStream::connect(address).unwrap()).collect();
     assert!(exchange(server.dns, &query("ads.example", RecordType::A).to_vec().unwrap(), PATIENCE).is_some());
     let start = Instant::now();
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     assert_eq!(data(&home.serve().ask("ads.example", RecordType::A), RecordType::A), ["0.0.0.0"], "and starts again");

@@ -4,20 +4,23 @@ use std::fs::{self, File};
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::misuse::{home, is_blocked};
 use crate::server::{Server, eventually};
 
 /// The process that compiles for `server`, when there is one.
-fn compiler_of(server: &Server) -> Option<String> {
+fn compiler_of(server: &Server) -> Option<Pid> {
     let status = server.process_status();
     let parent = status.lines().find_map(|line| line.strip_prefix("Pid:")).unwrap().trim();
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let mut ids = processes.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    ids.find(|id| {
+    let id = ids.find(|id| {
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
         let is_child = status.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|id| id.trim() == parent));
         is_child && fs::read_to_string(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.contains("rebuild"))
-    })
+    })?;
+    Pid::from_raw(id.parse().unwrap())
 }
 
 #[test]
@@ -32,8 +35,7 @@ fn a_compilation_that_is_killed_changes_nothing() {
     let reloaded = std::thread::scope(|scope| {
         let reload = scope.spawn(reload);
         eventually("there is a process that compiles", || compiler_of(&server).is_some());
-        let killed = Command::new("kill").args(["-KILL", &compiler_of(&server).unwrap()]).status().unwrap();
-        assert!(killed.success());
+        kill_process(compiler_of(&server).unwrap(), Signal::KILL).unwrap();
         lock.unlock().unwrap();
         reload.join().unwrap()
     });
@@ -54,9 +56,9 @@ fn a_server_that_is_killed_in_a_reload_starts_with_a_whole_generation() {
             assert!(is_blocked(&server, &format!("round{}.example", round - 1)), "round {round}");
         }
         home.write("ads.txt", &format!("ads.example\nround{round}.example\n"));
-        server.signal("HUP");
+        server.signal(Signal::HUP);
         std::thread::sleep(Duration::from_millis(10 * round));
-        server.signal("KILL");
+        server.signal(Signal::KILL);
         server.wait();
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hickory_proto::rr::RecordType;
 use parking_lot::Mutex;
+use rustix::process::Signal;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::server::{Home, Server, ede, eventually};
@@ -174,7 +175,7 @@ fn a_download_that_goes_wrong_leaves_the_last_good_copy_in_force() {
     }
     assert_eq!(server.metric("qalqan_reloads_total{result=\"failed\"}"), 11.0);
 
-    server.signal("TERM");
+    server.signal(Signal::TERM);
     server.wait();
     let server = home.serve();
     assert!(is_blocked(&server, "first.example"), "kept across a restart, with the list's server out of order");
