@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::answer::cookie::{Cookie, Jar};
 use crate::answer::{self, Alias, Asked, Errors, Form, Subject, Writer, Written};
-use crate::cache::{self, Cache, Entry, Found, Key, Lifetime};
+use crate::cache::{self, Answer, Cache, Found, Key};
 use crate::clock::{Clock, Now};
 use crate::filter::{self, Findings};
 use crate::name::{DomainName, MAX_NAME_LEN, Name};
@@ -117,11 +117,10 @@ struct Query<'q> {
     now: Now,
 }
 
-/// An answer that is to be sent, and how it was come by.
+/// An answer that has been put into the reply, and how it was come by.
 struct Served {
-    entry: Entry,
+    answer: Answer,
     source: Source,
-    lifetime: Lifetime,
     /// The Extended DNS Error that says so, behind those of the answer.
     error: Option<u16>,
 }
@@ -233,17 +232,18 @@ impl Pipeline {
         }
 
         // The cache lies below the filter: it keeps what the world said, and each hit is judged by the lists of today.
-        let served = match self.world.cache.find(query.key(), now) {
-            Some(Found::Fresh { entry, wants_refresh }) => {
+        answer::begin(asked, reply);
+        let served = match self.world.cache.find(query.key(), now, reply) {
+            Some(Found::Fresh { answer, wants_refresh }) => {
                 outcome.lookup = Lookup::Hit;
                 if wants_refresh {
                     self.world.renew(&query.subject());
                 }
-                Some(Served::cached(entry, now))
+                Some(Served::cached(answer))
             }
-            Some(Found::Stale(entry)) => {
+            Some(Found::Stale(answer)) => {
                 outcome.lookup = Lookup::Stale;
-                self.without_waiting(&query, entry, recursive)
+                self.without_waiting(&query, answer, recursive)
             }
             None => {
                 outcome.lookup = Lookup::Miss;
@@ -256,7 +256,10 @@ impl Pipeline {
                 Course::Done | Course::Open => Step::Done(outcome),
             },
             None if !recursive => self.without_recursion(&query, outcome, reply),
-            None => Step::Ask(Box::new(Pending::new(&query, outcome))),
+            None => {
+                reply.clear();
+                Step::Ask(Box::new(Pending::new(&query, outcome)))
+            }
         }
     }
 
@@ -276,7 +279,8 @@ impl Pipeline {
         let early = Some(early).filter(|early| query.in_force.policy.judges_name_servers() && *early < deadline);
         for until in early.into_iter().chain([deadline]) {
             if query.ruling != Ruling::Redirected {
-                match self.obtain(&pending.subject, until).await {
+                answer::begin(&asked, reply);
+                match self.obtain(&pending.subject, until, reply).await {
                     Ok(served) => course = self.deliver(&query, &served, &mut outcome, reply),
                     Err(reason) => unserved = reason,
                 }
@@ -328,9 +332,10 @@ impl Pipeline {
         let asked = pending.asked();
         let query = pending.query(&asked);
         let mut outcome = pending.outcome.clone();
+        answer::begin(&asked, reply);
         if query.ruling != Ruling::Redirected
-            && let Some(Found::Stale(entry)) = self.world.cache.find(query.key(), query.now)
-            && let Course::Done = self.deliver(&query, &self.stale(entry), &mut outcome, reply)
+            && let Some(Found::Stale(answer)) = self.world.cache.find(query.key(), query.now, reply)
+            && let Course::Done = self.deliver(&query, &Served::stale(answer), &mut outcome, reply)
         {
             return outcome;
         }
@@ -438,10 +443,7 @@ impl Pipeline {
                 reply.clear();
                 Course::Redirected(Redirect { hit, target, aliases })
             }
-            Form::Pass => {
-                reply.clear();
-                Course::Open
-            }
+            Form::Pass => Course::Open,
         }
     }
 
@@ -479,12 +481,12 @@ impl Pipeline {
     }
 
     /// Whether policy has to look at an answer.
-    fn is_to_be_judged(&self, query: &Query<'_>, entry: &Entry) -> bool {
+    fn is_to_be_judged(&self, query: &Query<'_>, answer: &Answer) -> bool {
         let InForce { policy, number } = &**query.in_force;
         match query.ruling {
             Ruling::Allowed => false,
             Ruling::AwaitsAnswer => true,
-            _ => (entry.leads_on() || policy.judges_answers()) && !entry.has_passed(*number, query.now),
+            _ => (answer.leads_on() || policy.judges_answers()) && !answer.has_passed(*number, query.now),
         }
     }
 
@@ -500,7 +502,8 @@ impl Pipeline {
         filter::judge(&in_force.policy, (message, &name_servers), translator, (name, qtype), client.ip(), now)
     }
 
-    /// Judges an answer and writes the reply, or says where a rule redirects the client because of the answer.
+    /// Judges the answer that has been put into the reply and ends the reply, or says where a rule redirects the client
+    /// because of the answer.
     fn deliver<'q>(
         &self,
         query: &Query<'q>,
@@ -509,9 +512,9 @@ impl Pipeline {
         reply: &mut Vec<u8>,
     ) -> Course<'q> {
         let Query { in_force, now, .. } = *query;
-        let entry = &served.entry;
-        if self.is_to_be_judged(query, entry) {
-            let Findings { judgement, behind, translated } = self.judge(query, entry.message());
+        let answer = &served.answer;
+        if self.is_to_be_judged(query, answer) {
+            let Findings { judgement, behind, translated } = self.judge(query, reply);
             outcome.note(judgement.protected, &judgement.shadow);
             match judgement.verdict {
                 Verdict::Block(mut hit) => {
@@ -520,8 +523,7 @@ impl Pipeline {
                         hit.action = ActionRef::NoData;
                     }
                     let shown = if hit.shows_aliases() { behind } else { 0 };
-                    let mut aliases: Vec<Alias> = filter::aliases(entry.message()).take(shown).collect();
-                    aliases.iter_mut().for_each(|alias| alias.ttl = served.lifetime.of(alias.ttl));
+                    let aliases: Vec<Alias> = filter::aliases(reply).take(shown).collect();
                     match self.rule(query, hit, aliases, outcome, reply) {
                         Course::Open => {}
                         course => return course,
@@ -529,14 +531,14 @@ impl Pipeline {
                 }
                 Verdict::Allow(hit) => outcome.hit = Some(Match::of(&hit)),
                 Verdict::Pass if judgement.shadow.is_empty() && !judgement.protected => {
-                    entry.mark_passed(in_force.number, now);
+                    self.world.cache.pass(answer, in_force.number, now);
                 }
                 Verdict::Pass => {}
             }
         }
-        let writer = Writer::with_entry(&self.settings.answer, query.asked, entry, served.lifetime, reply);
-        outcome.security = Some(entry.security());
-        outcome.set(served.source, writer.finish(Errors::kept(entry, served.error)));
+        let writer = Writer::with_answer(&self.settings.answer, query.asked, answer, reply);
+        outcome.security = Some(answer.security());
+        outcome.set(served.source, writer.finish(Errors::kept(answer, served.error)));
         Course::Done
     }
 
@@ -552,10 +554,13 @@ impl Pipeline {
         let Redirect { hit, target, aliases } = redirect;
         let settings = &self.settings.answer;
         let subject = Subject::new(query.name, query.qtype, &aliases);
-        let asked = Question { name: target.clone(), dnssec_ok: false, ..query.subject() };
-        let written = match self.obtain(&asked, deadline).await {
-            Ok(Served { entry, lifetime, .. }) => {
-                answer::redirected(settings, query.asked, subject, (&hit, &target), (&entry, lifetime), reply).ok()
+        let question = Question { name: target.clone(), dnssec_ok: false, ..query.subject() };
+        let mut found = Vec::new();
+        answer::begin(&Asked { question: &question.to_wire(), ..*query.asked }, &mut found);
+        let written = match self.obtain(&question, deadline, &mut found).await {
+            Ok(Served { answer, .. }) => {
+                let found = (answer.rcode(), &found[..]);
+                answer::redirected(settings, query.asked, subject, (&hit, &target), found, reply).ok()
             }
             Err(_) => None,
         };
@@ -563,49 +568,39 @@ impl Pipeline {
         outcome.set(Source::Policy, written.unwrap_or_else(failed));
     }
 
-    /// The answer to `subject`: from the cache, from the world, or from the cache past its time.
-    async fn obtain(&self, subject: &Question, deadline: Instant) -> Result<Served, Unserved> {
-        let stale = match self.world.cache.find(Key::from(subject), self.now()) {
+    /// Puts the answer to `subject` into `reply`, which has been begun: from the cache, from the world, or from the cache
+    /// past its time.
+    async fn obtain(&self, subject: &Question, deadline: Instant, reply: &mut Vec<u8>) -> Result<Served, Unserved> {
+        let stale = match self.world.cache.find(Key::from(subject), self.now(), reply) {
             // It has come meanwhile.
-            Some(Found::Fresh { entry, .. }) => return Ok(Served::cached(entry, self.now())),
-            Some(Found::Stale(entry)) => Some(entry),
+            Some(Found::Fresh { answer, .. }) => return Ok(Served::cached(answer)),
+            Some(Found::Stale(answer)) => Some(answer),
             None => None,
         };
         let Some(landing) = self.world.ask(subject) else {
-            return stale.map(|entry| self.stale(entry)).ok_or(Unserved::Overload);
+            return stale.map(Served::stale).ok_or(Unserved::Overload);
         };
         // Who can be helped otherwise need not wait to the end (RFC 8767, section 5).
         let patience = stale.as_ref().map(|_| Instant::now() + self.settings.cache.stale.client_timer);
         let until = patience.map_or(deadline, |patience| patience.min(deadline));
         match (landing.entry(until).await, stale) {
-            (Some(entry), Some(stale)) if !entry.is_answer() => Ok(self.stale(stale)),
-            (Some(entry), _) => {
-                Ok(Served { entry, source: Source::Upstream, lifetime: Lifetime::After(0), error: None })
-            }
-            (None, Some(stale)) => Ok(self.stale(stale)),
+            (Some(entry), Some(stale)) if !entry.is_answer() => Ok(Served::stale(stale)),
+            (Some(entry), _) => Ok(Served { answer: entry.put(reply), source: Source::Upstream, error: None }),
+            (None, Some(stale)) => Ok(Served::stale(stale)),
             (None, None) => Err(Unserved::NoAnswer),
         }
     }
 
     /// An answer past its time that is sent at once: to those who cannot wait, and when waiting has been in vain.
-    fn without_waiting(&self, query: &Query<'_>, entry: Entry, recursive: bool) -> Option<Served> {
-        let in_vain = entry.has_failed_lately(query.now);
+    fn without_waiting(&self, query: &Query<'_>, answer: Answer, recursive: bool) -> Option<Served> {
+        let in_vain = answer.has_failed_lately(query.now);
         if recursive && !in_vain && !self.settings.cache.stale.client_timer.is_zero() {
             return None;
         }
         if !in_vain {
             self.world.ask(&query.subject());
         }
-        Some(self.stale(entry))
-    }
-
-    fn stale(&self, entry: Entry) -> Served {
-        let error = match entry.rcode() {
-            Rcode::NXDOMAIN => ExtendedError::STALE_NXDOMAIN,
-            _ => ExtendedError::STALE_ANSWER,
-        };
-        let lifetime = Lifetime::Stale(self.settings.cache.stale.ttl);
-        Served { entry, source: Source::Stale, lifetime, error: Some(error) }
+        Some(Served::stale(answer))
     }
 
     /// SERVFAIL, and why.
@@ -688,8 +683,16 @@ impl<'q> Query<'q> {
 }
 
 impl Served {
-    fn cached(entry: Entry, now: Now) -> Self {
-        let error = (!entry.is_answer()).then_some(ExtendedError::CACHED_ERROR);
-        Self { source: Source::Cache, lifetime: Lifetime::After(entry.age(now)), error, entry }
+    fn cached(answer: Answer) -> Self {
+        let error = (!answer.is_answer()).then_some(ExtendedError::CACHED_ERROR);
+        Self { answer, source: Source::Cache, error }
+    }
+
+    fn stale(answer: Answer) -> Self {
+        let error = match answer.rcode() {
+            Rcode::NXDOMAIN => ExtendedError::STALE_NXDOMAIN,
+            _ => ExtendedError::STALE_ANSWER,
+        };
+        Self { answer, source: Source::Stale, error: Some(error) }
     }
 }

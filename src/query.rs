@@ -129,6 +129,12 @@ impl Question {
     pub fn new(name: &Name, qtype: RecordType) -> Self {
         Self { name: name.to_owned(), qtype, dnssec_ok: false, checking_disabled: false }
     }
+
+    /// How it stands in a message.
+    pub fn to_wire(&self) -> Vec<u8> {
+        let [qtype, class] = [self.qtype.0, Class::IN.0].map(u16::to_be_bytes);
+        [self.name.as_wire(), &qtype, &class].concat()
+    }
 }
 
 /// The name servers of the zones on the way to a name, as far as they are known.

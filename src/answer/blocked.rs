@@ -2,7 +2,6 @@
 
 use smallvec::{SmallVec, smallvec};
 
-use crate::cache::{Entry, Lifetime};
 use crate::name::{DomainName, Name};
 use crate::policy::{ActionRef, Hit};
 use crate::query::{Rcode, RecordType};
@@ -52,8 +51,8 @@ impl<'s> Subject<'s> {
     }
 }
 
-/// Writes the reply that the action of `hit` asks for. Unless the form is [`Form::Written`], what is in `reply` is of no
-/// use.
+/// Writes the reply that the action of `hit` asks for. For [`Form::Pass`] it leaves `reply` as it is; after
+/// [`Form::Silence`] and [`Form::Alias`] what is in there is of no use.
 pub fn blocked(
     settings: &Settings,
     asked: &Asked<'_>,
@@ -62,6 +61,9 @@ pub fn blocked(
     reply: &mut Vec<u8>,
 ) -> Form {
     let qtype = subject.qtype;
+    if hit.action == ActionRef::Allow || hit.action == ActionRef::Truncate && !asked.transport.is_datagram() {
+        return Form::Pass;
+    }
     let rcode = match hit.action {
         ActionRef::NxDomain => Rcode::NXDOMAIN,
         ActionRef::Refused => Rcode::REFUSED,
@@ -75,10 +77,9 @@ pub fn blocked(
         (ActionRef::Sinkhole, RecordType::A) => writer.answer(qtype, hit.ttl, &settings.sinkhole_ipv4.octets()),
         (ActionRef::Sinkhole, RecordType::AAAA) => writer.answer(qtype, hit.ttl, &settings.sinkhole_ipv6.octets()),
         (ActionRef::Sinkhole | ActionRef::NxDomain | ActionRef::NoData, _) => writer.denial(hit.ttl),
-        (ActionRef::Refused, _) => {}
+        (ActionRef::Refused | ActionRef::Allow, _) => {}
         (ActionRef::Drop, _) => return Form::Silence,
-        (ActionRef::Truncate, _) if asked.transport.is_datagram() => writer.header.flags |= Header::TC,
-        (ActionRef::Truncate | ActionRef::Allow, _) => return Form::Pass,
+        (ActionRef::Truncate, _) => writer.header.flags |= Header::TC,
         (ActionRef::Cname(target), _) => match alias_target(subject.name(), target) {
             Some(target) if qtype == RecordType::CNAME => writer.answer(qtype, hit.ttl, target.as_wire()),
             Some(target) => return Form::Alias(target),
@@ -119,7 +120,7 @@ fn alias_target(name: &Name, target: &Name) -> Option<DomainName> {
 }
 
 /// Writes the reply of [`Form::Alias`]: the aliases of the subject, one more to `target`, then what the world said about
-/// `target`.
+/// `target`, which is `found`.
 ///
 /// # Errors
 ///
@@ -129,13 +130,10 @@ pub fn redirected(
     asked: &Asked<'_>,
     subject: Subject<'_>,
     (hit, target): (&Hit<'_>, &Name),
-    (entry, lifetime): (&Entry, Lifetime),
+    (rcode, found): (Rcode, &[u8]),
     reply: &mut Vec<u8>,
 ) -> Result<Written, Malformed> {
-    let mut found = message::parse(entry.message())?;
-    for set in found.answer.iter_mut().chain(&mut found.authority) {
-        set.ttl = lifetime.of(set.ttl);
-    }
+    let found = message::parse(found)?;
     let alias = |owner: &Name, target: &Name, ttl| RrSet {
         name: owner.to_owned(),
         rtype: RecordType::CNAME,
@@ -153,9 +151,9 @@ pub fn redirected(
     way.push(alias(owner, target, hit.ttl));
     // Nothing is signed below an alias of our own.
     let answer = way.iter().chain(&found.answer);
-    let octets = message::write_answer((question, qtype), entry.rcode(), answer, found.authority.iter(), false);
+    let octets = message::write_answer((question, qtype), rcode, answer, found.authority.iter(), false);
 
-    let mut writer = Writer::new(settings, asked, entry.rcode(), reply);
+    let mut writer = Writer::new(settings, asked, rcode, reply);
     writer.header.counts = Header::read(&octets)?.counts;
     writer.reply.extend_from_slice(octets.get(writer.reply.len()..).ok_or(Malformed)?);
     Ok(writer.finish(Errors::of_hit(hit)))

@@ -9,7 +9,7 @@ pub mod cookie;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use crate::cache::{Entry, Lifetime};
+use crate::cache::Answer;
 use crate::policy::Hit;
 use crate::query::{Class, Rcode, RecordType, Transport};
 use crate::recursor::Security;
@@ -123,8 +123,8 @@ impl<'e> Errors<'e> {
     }
 
     /// Those that an answer was kept with, and one that says how it was come by.
-    pub fn kept(entry: &'e Entry, and: Option<u16>) -> Self {
-        Self { kept: entry.errors(), one: and.map(|code| (code, Text::Plain(""))) }
+    pub fn kept(answer: &'e Answer, and: Option<u16>) -> Self {
+        Self { kept: answer.errors(), one: and.map(|code| (code, Text::Plain(""))) }
     }
 
     /// The reason that a rule gives, with its text.
@@ -186,41 +186,30 @@ const QUESTION_NAME: u16 = 0xc000 | HEADER_LEN as u16;
 impl<'a> Writer<'a> {
     /// Begins with the question. What `reply` holds is thrown away.
     pub fn new(settings: &'a Settings, asked: &'a Asked<'a>, rcode: Rcode, reply: &'a mut Vec<u8>) -> Self {
-        reply.clear();
-        reply.extend_from_slice(&[0; HEADER_LEN]);
-        reply.extend_from_slice(asked.question);
+        begin(asked, reply);
+        Self::resume(settings, asked, rcode, reply)
+    }
+
+    /// Goes on with a reply that has been [begun](begin), and into which `answer` has been put.
+    pub fn with_answer(settings: &'a Settings, asked: &'a Asked<'a>, answer: &Answer, reply: &'a mut Vec<u8>) -> Self {
+        let mut writer = Self::resume(settings, asked, answer.rcode(), reply);
+        // RFC 6840, section 5.7: AD is for those who would understand.
+        let understood = asked.header.has(Header::AD) || asked.edns.is_some_and(|edns| edns.dnssec_ok);
+        if understood && answer.security() == Security::Secure {
+            writer.header.flags |= Header::AD;
+        }
+        writer
+    }
+
+    /// Goes on with a reply that has been begun.
+    fn resume(settings: &'a Settings, asked: &'a Asked<'a>, rcode: Rcode, reply: &'a mut Vec<u8>) -> Self {
         let repeated = asked.header.flags & (Header::OPCODE_MASK | Header::RD | Header::CD);
         let header = Header {
             id: asked.header.id,
             flags: Header::QR | Header::RA | repeated | rcode.0 & 0x000f,
-            counts: [u16::from(!asked.question.is_empty()), 0, 0, 0],
+            counts: Header::read(reply).map_or([0; 4], |header| header.counts),
         };
         Self { settings, asked, header, upper_rcode: rcode.0 >> 4, owner: QUESTION_NAME, reply }
-    }
-
-    /// Begins with an answer that has been kept.
-    pub fn with_entry(
-        settings: &'a Settings,
-        asked: &'a Asked<'a>,
-        entry: &Entry,
-        lifetime: Lifetime,
-        reply: &'a mut Vec<u8>,
-    ) -> Self {
-        let mut writer = Self::new(settings, asked, entry.rcode(), reply);
-        // The question stays as it is written now, in the client's own letters' case: that may be its protection
-        // against forgery (0x20).
-        entry.write_records(writer.reply, lifetime);
-        writer.header.counts = entry.counts();
-        writer.mark_authentic(entry);
-        writer
-    }
-
-    /// Sets AD when the answer is proven and the client would understand (RFC 6840, section 5.7).
-    fn mark_authentic(&mut self, entry: &Entry) {
-        let asked = self.asked.header.has(Header::AD) || self.asked.edns.is_some_and(|edns| edns.dnssec_ok);
-        if asked && entry.security() == Security::Secure {
-            self.header.flags |= Header::AD;
-        }
     }
 
     /// Appends a record of class IN; records must come section by section.
@@ -315,6 +304,15 @@ impl<'a> Writer<'a> {
         let len = (reply.len() - options) as u16;
         reply[options - 2..options].copy_from_slice(&len.to_be_bytes());
     }
+}
+
+/// Begins a reply: a header, and the question as it was sent, in the client's own letters' case; that may be its
+/// protection against forgery (0x20). What `reply` holds is thrown away.
+pub fn begin(asked: &Asked<'_>, reply: &mut Vec<u8>) {
+    let questions = u8::from(!asked.question.is_empty());
+    reply.clear();
+    reply.extend_from_slice(&[0, 0, 0, 0, 0, questions, 0, 0, 0, 0, 0, 0]);
+    reply.extend_from_slice(asked.question);
 }
 
 /// The block that encrypted replies are padded to (RFC 8467, section 4.1).
