@@ -140,9 +140,7 @@ impl Listed {
     }
 
     fn find(&self, name: &Name) -> usize {
-        let mut met = 0;
-        self.snapshot.find(name, |_, _| met += 1);
-        met
+        self.snapshot.find(name).iter().count()
     }
 }
 

@@ -25,7 +25,7 @@ use crate::cache::{self, Answer, Cache, Found, Key};
 use crate::clock::{Clock, Now};
 use crate::filter::{self, Findings};
 use crate::name::{DomainName, MAX_NAME_LEN, Name};
-use crate::policy::{ActionRef, Hit, Policy, Trigger, Verdict};
+use crate::policy::{self, ActionRef, Hit, Policy, Trigger, Verdict};
 use crate::query::{Class, Client, ExtendedError, Question, Rcode, RecordType};
 use crate::recursor::Upstream;
 use crate::wire::{Edns, Header, Request, RequestError};
@@ -34,6 +34,31 @@ pub use outcome::{DropReason, Lookup, Match, Outcome, Recorder, Source, Writers}
 pub use settings::{AnyQueries, NonRecursive, Patience, Settings};
 
 use world::World;
+
+/// A message that has come, as far as it was read and what lists have about its name was looked up.
+#[derive(Debug)]
+pub struct Arrival<'a> {
+    client: Client,
+    request: Result<Request<'a>, RequestError>,
+    /// The rules about the name.
+    found: policy::Found<'a>,
+    /// What the cache finds answers by.
+    hash: cache::Hash,
+}
+
+impl<'a> Arrival<'a> {
+    /// Reads a message; `buffer` takes the name that it asks for.
+    #[inline]
+    pub fn read(message: &'a [u8], client: Client, buffer: &'a mut [u8; MAX_NAME_LEN]) -> Self {
+        let request = Request::read(message, buffer);
+        Self { client, request, found: policy::Found::default(), hash: cache::Hash::default() }
+    }
+
+    /// The name that it asks for, and the type; the root, if it is no query.
+    fn asked(&self) -> (&'a Name, RecordType) {
+        self.request.as_ref().map_or((Name::root(), RecordType(0)), |request| (request.name, request.qtype))
+    }
+}
 
 /// What becomes of a query on the thread that received it.
 #[derive(Debug)]
@@ -168,17 +193,44 @@ impl Pipeline {
 
     /// Answers one query without waiting, or says that the world must be asked.
     ///
+    /// Who receives many at once takes the steps for all of them together: [`Arrival::read`],
+    /// [`look_up_all`](Self::look_up_all), [`respond`](Self::respond).
+    pub fn answer(&self, message: &[u8], client: Client, view: &View, reply: &mut Vec<u8>) -> Step {
+        let mut name = [0; MAX_NAME_LEN];
+        let mut arrival = Arrival::read(message, client, &mut name);
+        let (name, qtype) = arrival.asked();
+        arrival.found = view.in_force.policy.find(name);
+        arrival.hash = self.world.cache.hash(name, qtype);
+        self.respond(&arrival, view, reply)
+    }
+
+    /// Looks up what lists have about the names of all `arrivals`. They wait for memory together, for what the cache has
+    /// too.
+    pub fn look_up_all<'a>(&self, view: &'a View, arrivals: &mut [Arrival<'a>], room: &mut policy::Room) {
+        let cache = &self.world.cache;
+        let names: SmallVec<[&Name; 64]> = arrivals.iter().map(|arrival| arrival.asked().0).collect();
+        view.in_force.policy.find_all(&names, room, |at, piece| arrivals[at].found.add(piece));
+        for arrival in arrivals.iter_mut() {
+            let (name, qtype) = arrival.asked();
+            arrival.hash = cache.hash(name, qtype);
+        }
+        let unlisted = arrivals.iter().filter(|arrival| arrival.found.is_empty());
+        cache.fetch_ahead(unlisted.map(|arrival| arrival.hash));
+    }
+
+    /// Answers a query that has been read and looked up, or says that the world must be asked.
+    ///
     /// The order of the stages is what the product does, so it is written out here and nowhere else. Runs on the
     /// receiving thread: no await, no lock that is held for long, and no allocation but for a query that must wait.
     /// `reply` is cleared, then holds the reply; it stays empty when there is none yet.
-    pub fn answer(&self, request: &[u8], client: Client, view: &View, reply: &mut Vec<u8>) -> Step {
+    pub fn respond(&self, arrival: &Arrival<'_>, view: &View, reply: &mut Vec<u8>) -> Step {
         let View { in_force, now } = view;
-        let now = *now;
+        let Arrival { client, request, found, hash } = arrival;
+        let (now, client) = (*now, *client);
         reply.clear();
-        let mut buffer = [0; MAX_NAME_LEN];
-        let request = match Request::read(request, &mut buffer) {
+        let request = match request {
             Ok(request) => request,
-            Err(error) => return self.turn_away(error, client, reply),
+            Err(error) => return self.turn_away(*error, client, reply),
         };
         let mut outcome = Outcome::new(client, request.qtype);
         let cookie = match request.cookie {
@@ -186,8 +238,8 @@ impl Pipeline {
             sent => self.jar.cookie(sent, client.ip(), now.wall),
         };
         outcome.cookie = cookie.as_ref().map(|cookie| cookie.standing);
-        let asked = &Asked::new(&request, cookie.as_ref(), client.transport);
-        if let Some(written) = self.answer_in_person(asked, &request, reply) {
+        let asked = &Asked::new(request, cookie.as_ref(), client.transport);
+        if let Some(written) = self.answer_in_person(asked, request, reply) {
             return Step::Done(outcome.end(Source::Local, written));
         }
 
@@ -203,7 +255,7 @@ impl Pipeline {
             in_force,
             now,
         };
-        let judgement = in_force.policy.judge(name, qtype, Trigger::Qname, client.ip(), now);
+        let judgement = in_force.policy.judge_by((name, found), qtype, Trigger::Qname, client.ip(), now);
         outcome.note(judgement.protected, &judgement.shadow);
         match judgement.verdict {
             Verdict::Pass => {}
@@ -233,7 +285,7 @@ impl Pipeline {
 
         // The cache lies below the filter: it keeps what the world said, and each hit is judged by the lists of today.
         answer::begin(asked, reply);
-        let served = match self.world.cache.find(query.key(), now, reply) {
+        let served = match self.world.cache.find_hashed(query.key(), *hash, now, reply) {
             Some(Found::Fresh { answer, wants_refresh }) => {
                 outcome.lookup = Lookup::Hit;
                 if wants_refresh {

@@ -8,11 +8,12 @@
 mod entry;
 mod table;
 
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ahash::RandomState;
+use smallvec::SmallVec;
 
 use crate::clock::Now;
 use crate::name::Name;
@@ -95,14 +96,6 @@ pub struct Key<'q> {
     pub checking_disabled: bool,
 }
 
-/// Answers for other DO and CD bits have the same hash: they are found together. The name says by itself where it ends.
-impl Hash for Key<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(self.name.as_wire());
-        state.write_u16(self.qtype.0);
-    }
-}
-
 impl<'q> From<&'q Question> for Key<'q> {
     fn from(question: &'q Question) -> Self {
         let Question { name, qtype, dnssec_ok, checking_disabled } = question;
@@ -124,6 +117,10 @@ impl Key<'_> {
         u8::from(self.dnssec_ok) << 1 | u8::from(self.checking_disabled)
     }
 }
+
+/// A keyed hash of a name and a type: what answers are found by.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Hash(u64);
 
 /// An answer that the cache has, put into the reply.
 #[derive(Debug)]
@@ -158,13 +155,33 @@ impl Cache {
         &self.settings
     }
 
+    /// What answers to a question for this name and type are found by, whatever its DO and CD bits.
+    #[inline]
+    pub fn hash(&self, name: &Name, qtype: RecordType) -> Hash {
+        let mut hasher = self.hasher.build_hasher();
+        // The name says by itself where it ends.
+        hasher.write(name.as_wire());
+        hasher.write_u16(qtype.0);
+        Hash(hasher.finish())
+    }
+
+    /// Has memory fetch what look-ups will need, for all of them at once.
+    pub fn fetch_ahead(&self, hashes: impl Iterator<Item = Hash>) {
+        let hashes: SmallVec<[u64; 64]> = hashes.map(|hash| hash.0).collect();
+        self.table.fetch_ahead(&hashes);
+    }
+
     /// Puts the answer to the question of `key` into `reply`, unless there is none or its time is long over. `reply`
     /// holds a header and the question; it is cut back to these first.
     ///
     /// An answer that was kept for other DO and CD bits is taken when it does as well.
-    #[inline]
     pub fn find(&self, key: Key<'_>, now: Now, reply: &mut Vec<u8>) -> Option<Found> {
-        let hash = self.hasher.hash_one(key);
+        self.find_hashed(key, self.hash(key.name, key.qtype), now, reply)
+    }
+
+    /// The same when the [`hash`](Self::hash) is known.
+    #[inline]
+    pub fn find_hashed(&self, key: Key<'_>, Hash(hash): Hash, now: Now, reply: &mut Vec<u8>) -> Option<Found> {
         if let Some(answer) = self.fetch(hash, key, |facts| facts.is_fresh(now), |facts| facts.lifetime(now), reply) {
             return Some(self.fresh(answer, now));
         }
@@ -243,7 +260,7 @@ impl Cache {
     ///
     /// When the message is not one, or not about that question; nothing changes then.
     pub fn keep(&self, key: Key<'_>, resolution: &Resolution, now: Now) -> Result<Entry, Malformed> {
-        let hash = self.hasher.hash_one(key);
+        let Hash(hash) = self.hash(key.name, key.qtype);
         let id = Id { hash, variant: key.variant() };
         let before = self.look(hash, key);
         let failed = !entry::is_answer(resolution.rcode);

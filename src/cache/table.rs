@@ -18,6 +18,7 @@ use std::alloc::{Layout, handle_alloc_error};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 use parking_lot::Mutex;
+use prefetch_index::prefetch_index;
 use zerocopy::FromZeros;
 
 use super::Statistics;
@@ -94,9 +95,21 @@ impl Table {
     /// Whether there may be an entry of this hash.
     #[inline]
     pub(super) fn has(&self, hash: u64) -> bool {
-        let label = Slot::label(Id { hash, variant: 0 });
-        let slots = self.shard(hash).bucket(hash).iter().map(|place| Slot(place.load(Ordering::Relaxed)));
-        { slots }.any(|slot| slot.without_variant().has(label))
+        self.shard(hash).first(hash).is_some()
+    }
+
+    /// Has memory fetch what look-ups of these hashes will need, for all of them at once.
+    pub(super) fn fetch_ahead(&self, hashes: &[u64]) {
+        for hash in hashes {
+            prefetch_index(self.shard(*hash).bucket(*hash), 0);
+        }
+        for hash in hashes {
+            if let Some(words) = self.shard(*hash).first(*hash) {
+                // Most entries lie in two lines.
+                prefetch_index(words, 0);
+                prefetch_index(words, 8);
+            }
+        }
     }
 
     /// Files `entry` under `id` in place of what is there. The first word is for the table to fill.
@@ -390,6 +403,14 @@ impl Shard {
             }
         }
         None
+    }
+
+    /// The first of the entries that may be of this hash.
+    #[inline]
+    fn first(&self, hash: u64) -> Option<&Words> {
+        let label = Slot::label(Id { hash, variant: 0 });
+        let mut slots = self.bucket(hash).iter().map(|place| Slot(place.load(Ordering::Relaxed)));
+        Some(self.words(slots.find(|slot| slot.without_variant().has(label))?))
     }
 
     fn insert(&self, id: Id, entry: &[u64], useless: &dyn Fn(&Words) -> bool) {

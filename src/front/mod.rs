@@ -202,11 +202,18 @@ impl Service {
         Round { began: Instant::now(), view, access: self.admission.view() }
     }
 
-    fn answer(&self, round: &Round, request: &[u8], client: Client, reply: &mut Vec<u8>) -> Step {
+    fn answer(&self, round: &Round, message: &[u8], client: Client, reply: &mut Vec<u8>) -> Step {
+        self.turn_away(round, message, client, reply)
+            .unwrap_or_else(|| self.pipeline.answer(message, client, &round.view, reply))
+    }
+
+    /// What becomes of a message of a client that is not served.
+    #[inline]
+    fn turn_away(&self, round: &Round, message: &[u8], client: Client, reply: &mut Vec<u8>) -> Option<Step> {
         match round.access.find(client.ip()) {
-            Access::Allow => self.pipeline.answer(request, client, &round.view, reply),
-            Access::Refuse => self.pipeline.prohibit(request, client, reply),
-            Access::Ignore => Step::Drop(DropReason::Denied),
+            Access::Allow => None,
+            Access::Refuse => Some(self.pipeline.prohibit(message, client, reply)),
+            Access::Ignore => Some(Step::Drop(DropReason::Denied)),
         }
     }
 

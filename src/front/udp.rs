@@ -25,16 +25,19 @@ use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::runtime::{Builder, Runtime};
 use tracing::{error, warn};
 
-use crate::pipeline::{DropReason, Outcome, Pending, Recorder, Step};
+use crate::name::MAX_NAME_LEN;
+use crate::pipeline::{Arrival, DropReason, Outcome, Pending, Recorder, Step};
+use crate::policy::Room;
 use crate::query::{Client, Transport};
 
 use super::Service;
 use super::admission::Ticket;
-use super::batch::{self, Batch, LateReply, ReturnPath, Wait};
+use super::batch::{self, BATCH, Batch, LateReply, ReturnPath, Wait};
 
 /// Batches that a worker still serves after it was told to stop, when datagrams keep coming.
 const LAST_BATCHES: usize = 64;
@@ -69,7 +72,9 @@ impl Worker {
             watch: Watch { socket: self.socket.clone(), readiness: None, calm: 0 },
             batch: Batch::new(self.is_wildcard),
             outbox: Arc::default(),
-            done: Vec::with_capacity(batch::BATCH),
+            names: vec![[0; MAX_NAME_LEN]; BATCH].into(),
+            room: Room::default(),
+            done: Vec::with_capacity(BATCH),
             last: LAST_BATCHES,
         };
         runtime.block_on(std::future::poll_fn(|context| serving.poll(context)));
@@ -83,6 +88,9 @@ struct Serving<'a> {
     watch: Watch,
     batch: Batch,
     outbox: Arc<Outbox>,
+    /// The names that the queries of a batch ask for, and room to look them up.
+    names: Box<[[u8; MAX_NAME_LEN]]>,
+    room: Room,
     /// What became of the queries of a batch.
     done: Vec<Outcome>,
     /// How many more batches are served once the worker was told to stop.
@@ -144,31 +152,46 @@ impl Serving<'_> {
     }
 
     fn serve(&mut self) {
-        let Self { worker, batch, outbox, runtime, done, .. } = self;
+        let Self { worker, batch, outbox, runtime, done, names, room, .. } = self;
         let Worker { service, recorder, .. } = worker;
         let round = service.round();
         let began = round.began;
-        for (request, path, reply) in batch.exchanges() {
+        let mut settle = |step: Step, path: &ReturnPath, reply: &mut Vec<u8>| match step {
+            Step::Done(outcome) => done.push(outcome),
+            Step::Drop(reason) => recorder.dropped(reason),
+            Step::Ask(pending) => match service.admission.wait(pending.client().ip()) {
+                Some(ticket) => {
+                    let late = Late {
+                        service: service.clone(),
+                        recorder: recorder.clone(),
+                        outbox: outbox.clone(),
+                        began,
+                        path: *path,
+                    };
+                    service.tasks.spawn_on(late.answer(pending, ticket), runtime.handle());
+                }
+                None => done.push(service.pipeline.shed(pending, reply)),
+            },
+        };
+        // First all are read, then looked up together, then answered: memory is slow, and fetches for many at once.
+        let mut arrivals: SmallVec<[Arrival<'_>; BATCH]> = SmallVec::new();
+        let mut ways: SmallVec<[(&ReturnPath, &mut Vec<u8>); BATCH]> = SmallVec::new();
+        for ((message, path, reply), name) in batch.exchanges().zip(names.iter_mut()) {
             let Some(address) = path.client() else { continue };
             let client = Client { address, transport: Transport::Udp };
-            match service.answer(&round, request, client, reply) {
-                Step::Done(outcome) => done.push(outcome),
-                Step::Drop(reason) => recorder.dropped(reason),
-                Step::Ask(pending) => match service.admission.wait(client.ip()) {
-                    Some(ticket) => {
-                        let late = Late {
-                            service: service.clone(),
-                            recorder: recorder.clone(),
-                            outbox: outbox.clone(),
-                            began,
-                            path: *path,
-                        };
-                        service.tasks.spawn_on(late.answer(pending, ticket), runtime.handle());
-                    }
-                    None => done.push(service.pipeline.shed(pending, reply)),
-                },
+            match service.turn_away(&round, message, client, reply) {
+                Some(step) => settle(step, path, reply),
+                None => {
+                    arrivals.push(Arrival::read(message, client, name));
+                    ways.push((path, reply));
+                }
             }
         }
+        service.pipeline.look_up_all(&round.view, &mut arrivals, room);
+        for (arrival, (path, reply)) in arrivals.iter().zip(ways) {
+            settle(service.pipeline.respond(arrival, &round.view, reply), path, reply);
+        }
+        drop(arrivals);
         // They leave together, so they took as long as each other.
         let took = began.elapsed();
         done.drain(..).for_each(|outcome| recorder.record(&outcome, took));

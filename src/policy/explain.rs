@@ -299,7 +299,7 @@ impl Policy {
                 }
             });
         }
-        self.find_name(&asked, &mut |candidate| {
+        self.about_name(&asked, &self.find(asked.name), &mut |candidate| {
             let owner = Owner::Name(finding.name.suffix(candidate.filed.labels()).to_owned());
             take(candidate, owner);
         });

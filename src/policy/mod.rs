@@ -40,7 +40,8 @@ use precedence::{ABOUT_ANSWERS, Filed, Ranking, Strength, has_any};
 use template::{MAX_TEXT, Place, Text};
 
 pub use crate::rule::Trigger;
-pub use crate::snapshot::ActionRef;
+use crate::snapshot::Piece;
+pub use crate::snapshot::{ActionRef, Found, Room};
 pub use explain::Explanation;
 pub use overrides::{Override, OverrideKind, OverrideSet};
 
@@ -263,10 +264,37 @@ impl Policy {
         Self { overrides: Arc::new(overrides), ..self.clone() }
     }
 
+    /// The rules that may be about `name`.
+    #[inline]
+    pub fn find(&self, name: &Name) -> Found<'_> {
+        self.snapshot.as_ref().map_or_else(Found::default, |snapshot| snapshot.find(name))
+    }
+
+    /// As [`find`](Self::find) for all of `names`, in less time than one by one; see [`Snapshot::find_all`].
+    #[inline]
+    pub fn find_all<'p>(&'p self, names: &[&Name], room: &mut Room, found: impl FnMut(usize, Piece<'p>)) {
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.find_all(names, room, found);
+        }
+    }
+
     /// What is to be done about `name`. Allocates nothing, unless more than two shadow lists have it.
     #[inline]
     pub fn judge(&self, name: &Name, qtype: RecordType, trigger: Trigger, client: IpAddr, now: Now) -> Judgement<'_> {
-        self.weigh_all(&Asked { name, qtype, trigger, now }, client, None)
+        self.judge_by((name, &self.find(name)), qtype, trigger, client, now)
+    }
+
+    /// The same by the rules that were `found` for `name` before.
+    #[inline]
+    pub fn judge_by<'p>(
+        &'p self,
+        (name, found): (&Name, &Found<'p>),
+        qtype: RecordType,
+        trigger: Trigger,
+        client: IpAddr,
+        now: Now,
+    ) -> Judgement<'p> {
+        self.weigh_all(&Asked { name, qtype, trigger, now }, found, client, None)
     }
 
     /// What is to be done about an answer to a question for `name`, by one of the names that it leads through.
@@ -282,13 +310,19 @@ impl Policy {
         now: Now,
     ) -> Judgement<'_> {
         let asked = Asked { name: finding.name, qtype, trigger, now };
-        Judgement { awaits_answer: false, ..self.weigh_all(&asked, client, Some(finding)) }
+        Judgement { awaits_answer: false, ..self.weigh_all(&asked, &self.find(asked.name), client, Some(finding)) }
     }
 
     #[inline]
-    fn weigh_all(&self, asked: &Asked<'_>, client: IpAddr, finding: Option<Finding<'_>>) -> Judgement<'_> {
+    fn weigh_all<'p>(
+        &'p self,
+        asked: &Asked<'_>,
+        found: &Found<'p>,
+        client: IpAddr,
+        finding: Option<Finding<'_>>,
+    ) -> Judgement<'p> {
         let mut court = Court::default();
-        self.candidates(asked, client, |candidate| court.hear(candidate, &self.ranking));
+        self.candidates(asked, found, client, |candidate| court.hear(candidate, &self.ranking));
         if let Some(finding) = finding {
             self.candidates_about_answer(asked, finding, |candidate| court.hear(candidate, &self.ranking));
         }
@@ -367,11 +401,17 @@ impl Policy {
     /// Shows `see` every rule that covers what is asked or would but for its type, its exceptions or its time; for the
     /// name in a question also the rules for the client's address.
     #[inline]
-    fn candidates<'p>(&'p self, asked: &Asked<'_>, client: IpAddr, mut see: impl FnMut(Candidate<'p>)) {
+    fn candidates<'p>(
+        &'p self,
+        asked: &Asked<'_>,
+        found: &Found<'p>,
+        client: IpAddr,
+        mut see: impl FnMut(Candidate<'p>),
+    ) {
         if asked.trigger == Trigger::Qname && self.judges_clients {
             self.find_address(asked, Trigger::Client, client, &mut see);
         }
-        self.find_name(asked, &mut see);
+        self.about_name(asked, found, &mut see);
     }
 
     /// As [`candidates`](Self::candidates), for what the answer about the name has brought. Of rules that are equally
@@ -395,22 +435,21 @@ impl Policy {
         }
     }
 
+    /// Shows `see` the rules that were found for the name.
     #[inline]
-    fn find_name<'p>(&'p self, asked: &Asked<'_>, see: &mut impl FnMut(Candidate<'p>)) {
-        let Asked { name, trigger, .. } = *asked;
-        if let Some(snapshot) = &self.snapshot {
-            snapshot.find(name, |labels, rules| {
-                self.weigh(asked, (Filed::Name { labels }, trigger), || labels == name.label_count(), rules, see);
-            });
+    fn about_name<'p>(&'p self, asked: &Asked<'_>, found: &Found<'p>, see: &mut impl FnMut(Candidate<'p>)) {
+        for (labels, rules) in found.iter() {
+            let filed = (Filed::Name { labels }, asked.trigger);
+            self.weigh(asked, filed, || labels == asked.name.label_count(), rules, see);
         }
     }
 
     fn find_name_server<'p>(&'p self, asked: &Asked<'_>, server: &Name, see: &mut impl FnMut(Candidate<'p>)) {
         if let Some(snapshot) = &self.snapshot {
-            snapshot.find_name_server(server, |labels, rules| {
+            for (labels, rules) in snapshot.find_name_server(server).iter() {
                 let filed = (Filed::NameServer { labels }, Trigger::NsDname);
                 self.weigh(asked, filed, || labels == server.label_count(), rules, see);
-            });
+            }
         }
     }
 

@@ -17,6 +17,8 @@
 //! `i` is the place of the input in a table of common ones, `n` the number of
 //! transitions, and 0 for either says that it has an octet of its own.
 
+use prefetch_index::prefetch_index;
+
 use super::layout::u64_at;
 use crate::rule::owner::MAX_OWNER_KEY_LEN;
 
@@ -24,6 +26,8 @@ use crate::rule::owner::MAX_OWNER_KEY_LEN;
 const EMPTY_NODE: usize = 0;
 /// A node with more transitions has an index over all 256 inputs.
 const INDEX_THRESHOLD: usize = 32;
+/// What a processor takes from memory at once, in octets.
+const LINE: usize = 64;
 /// Octets behind the root: count, address, checksum.
 const FOOTER_LEN: usize = 20;
 /// The inputs that `fst` writes in six bits, by their number from 1.
@@ -64,6 +68,12 @@ impl State {
     #[inline(always)]
     pub(super) fn is_leaf(self) -> bool {
         self.address == EMPTY_NODE
+    }
+
+    /// Whether both are in about the same line of memory.
+    #[inline(always)]
+    pub(super) fn is_near(self, other: Self) -> bool {
+        self.address / LINE == other.address / LINE
     }
 
     /// The value of the key that has led to this leaf.
@@ -119,6 +129,14 @@ impl<'s> Graph<'s> {
     /// The value of the key that ends at `state`, when one does.
     pub(super) fn value(self, state: State) -> Option<u64> {
         Some(state.output.wrapping_add(self.final_output(state.address)?))
+    }
+
+    /// Has memory fetch the node at `state`, for whoever will go on from there.
+    #[inline(always)]
+    pub(super) fn fetch_ahead(self, state: State) {
+        // A node ends there, and most of what is needed of it are sixteen octets.
+        prefetch_index(self.octets, state.address);
+        prefetch_index(self.octets, state.address.wrapping_sub(15));
     }
 
     /// Where `input` leads from `state`.

@@ -8,8 +8,8 @@
 //! | section | what it holds |
 //! |---|---|
 //! | graph | [parts](super::part) side by side, each with an FST: [key of an owner](crate::rule::owner) → number of a rule set |
-//! | directory | which keys are in which part: see [`parts`](super::parts) |
-//! | filter | a binary fuse filter over the hashes of the names |
+//! | directory | which keys are in which part: see [`parts`](super::parts); filled up to a multiple of 64 octets of the file |
+//! | filter | a [Bloom filter](super::filter) over the hashes of the names |
 //! | set ends | for each rule set the end of its part of the members, a `u32` |
 //! | set members | numbers of rules, a `u32` each, the rule sets one behind the other |
 //! | rules | [`RuleRecord`]s of 40 octets |
@@ -21,7 +21,7 @@ use std::ops::Range;
 /// What the file begins with.
 pub(super) const MAGIC: [u8; 8] = *b"QALQAN\x1a\n";
 /// Changes with every change that an older build would misread.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 /// Octets of the header; the first section begins here.
 pub(super) const HEADER_LEN: usize = 216;
 /// Octets of a BLAKE3 hash.

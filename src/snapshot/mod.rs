@@ -24,14 +24,15 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::name::{DomainName, MAX_KEY_LEN, Name};
 use crate::rule::owner::{MAX_OWNER_KEY_LEN, NAME_SERVER_KEY, address_key, address_octets};
 use crate::rule::{Action, BlockReason, Dossier, ListId, Scope, Trigger, TypeFilter};
-use filter::Filter;
+use filter::{Filter, SuffixHash};
 use layout::{Depths, HASH_LEN, HEADER_LEN, Header, HeaderFault, NO_BLOB, RuleRecord, Section};
 use map::Mapping;
-use part::{Sought, stem};
+use part::{Sought, Walk, stem};
 use parts::Parts;
 
 pub use diff::Change;
@@ -132,8 +133,6 @@ pub struct Snapshot {
     names: u64,
     inventory: Inventory,
     depths: Depths,
-    /// `None` when there is no filter: then every name is looked for in the graph.
-    filter_plan: Option<filter::Plan>,
     /// Whether there are names of name servers.
     name_servers: bool,
     /// What brings addresses up, and how long their prefixes are.
@@ -287,17 +286,12 @@ impl Snapshot {
             parts.have(&[zero, kind, *length])
         });
         let prefixes = prefixes.collect();
-        let filter_plan = match &file[filter.clone()] {
-            [] => None,
-            section => Some(filter::Plan::read(section).ok_or("filter")?),
-        };
         let snapshot = Self {
             path: path.to_owned(),
             generation: header.generation(),
             names: header.names,
             inventory,
             depths: header.depths,
-            filter_plan,
             name_servers,
             prefixes,
             graph,
@@ -356,47 +350,89 @@ impl Snapshot {
         self.file.len() as u64
     }
 
-    /// Calls `found` with the rules filed under `name` and each of its ancestors, from the root down, and with how many
-    /// labels the name they are filed under has. Allocates nothing.
+    /// Finds the rules that are filed under `name` and each of its ancestors. Allocates nothing, unless there are many.
     ///
     /// What each rule covers is for the caller to see: an exact rule of an ancestor is found too.
     #[inline]
-    pub fn find<'s>(&'s self, name: &Name, mut found: impl FnMut(usize, RuleSet<'s>)) {
+    pub fn find(&self, name: &Name) -> Found<'_> {
+        let mut found = Found::new(self);
         let mut places = [0; 128];
         let starts = label_starts(name, &mut places);
-        let depths = match self.filter_plan {
-            Some(plan) => Filter::new(plan, &self.file[self.filter.clone()]).narrow(self.depths, name, starts),
-            None => self.depths,
-        };
+        let depths = self.filter().narrow(self.depths, name, starts);
         if !depths.is_empty() {
-            self.look_up(name, starts, depths, &mut found);
+            let mut key = [0; MAX_KEY_LEN];
+            let sought = sought(name, starts, depths, &mut key);
+            self.find_sought(sought, &mut |labels, set| found.push(labels as u8, set));
+        }
+        found
+    }
+
+    /// As [`find`](Self::find) for all of `names`: calls `found` with the place of a name among them, and with what to
+    /// [add](Found::add) to what was found for it.
+    ///
+    /// What look-ups wait for is memory, most of all. Here they wait together: each stage asks for what all names need
+    /// before the next one uses it.
+    pub fn find_all<'s>(&'s self, names: &[&Name], room: &mut Room, mut found: impl FnMut(usize, Piece<'s>)) {
+        let filter = self.filter();
+        let Room { probes, depths, keys, under_way } = room;
+        probes.clear();
+        for (at, name) in names.iter().enumerate() {
+            let mut places = [0; 128];
+            let suffixes = SuffixHash::of_suffixes(name, label_starts(name, &mut places));
+            for (labels, hash) in suffixes.filter(|(labels, _)| self.depths.may_contain(*labels)) {
+                filter.fetch_ahead(hash);
+                probes.push((at, labels, hash));
+            }
+        }
+        depths.clear();
+        depths.resize(names.len(), self.depths.root());
+        for (at, labels, hash) in probes {
+            if filter.may_contain(*hash) {
+                depths[*at].insert(*labels);
+            }
+        }
+
+        keys.resize(names.len().max(keys.len()), [0; MAX_KEY_LEN]);
+        let mut walks: SmallVec<[(usize, Walk<'s, '_>); 64]> = SmallVec::new();
+        for (((at, name), depths), key) in names.iter().enumerate().zip(depths).zip(keys) {
+            if !depths.is_empty() {
+                let mut places = [0; 128];
+                let sought = sought(name, label_starts(name, &mut places), *depths, key);
+                let section = self.parts().section_for(sought.key());
+                walks.extend(section.map(|section| (at, Walk::new(section, sought))));
+            }
+        }
+        under_way.clear();
+        under_way.extend(0..walks.len());
+        while !under_way.is_empty() {
+            under_way.retain(|walk| {
+                let (at, walk) = &mut walks[*walk];
+                walk.go_on(&mut |labels, set| found(*at, Piece { snapshot: self, labels: labels as u8, set }))
+            });
         }
     }
 
-    /// Looks up what [`find`](Self::find) calls `found` with, in names that have as many labels as `depths` says. Apart
-    /// from it, since most names that are asked do not come so far.
-    #[inline(never)]
-    fn look_up<'s>(&'s self, name: &Name, starts: &[u8], depths: Depths, found: &mut impl FnMut(usize, RuleSet<'s>)) {
-        let labels = depths.deepest(starts.len());
-        let mut key = [0; MAX_KEY_LEN];
-        let key = stem(name.reversed_suffix_key(&starts[starts.len() - labels..], &mut key));
-        self.find_all(Sought::names(key, 0, depths), found);
+    #[inline]
+    fn filter(&self) -> Filter<'_> {
+        Filter::new(&self.file[self.filter.clone()])
     }
 
     /// As [`find`](Self::find), for rules about the name of a name server.
     #[inline]
-    pub fn find_name_server<'s>(&'s self, name: &Name, mut found: impl FnMut(usize, RuleSet<'s>)) {
-        if !self.name_servers {
-            return;
+    pub fn find_name_server(&self, name: &Name) -> Found<'_> {
+        let mut found = Found::new(self);
+        if self.name_servers {
+            let mut places = [0; 128];
+            let starts = label_starts(name, &mut places);
+            let mut key = [0; MAX_OWNER_KEY_LEN];
+            let (before, room) = key.split_first_chunk_mut().expect("a key of an owner has more room than this");
+            *before = NAME_SERVER_KEY;
+            let behind = name.reversed_suffix_key(starts, room.first_chunk_mut().expect("and than a name's")).len();
+            let key = stem(&key[..NAME_SERVER_KEY.len() + behind]);
+            let sought = Sought::names(key, NAME_SERVER_KEY.len(), Depths::ALL);
+            self.find_sought(sought, &mut |labels, set| found.push(labels as u8, set));
         }
-        let mut places = [0; 128];
-        let starts = label_starts(name, &mut places);
-        let mut key = [0; MAX_OWNER_KEY_LEN];
-        let (before, room) = key.split_first_chunk_mut().expect("a key of an owner has more room than this");
-        *before = NAME_SERVER_KEY;
-        let behind = name.reversed_suffix_key(starts, room.first_chunk_mut().expect("and than a name's")).len();
-        let key = stem(&key[..NAME_SERVER_KEY.len() + behind]);
-        self.find_all(Sought::names(key, NAME_SERVER_KEY.len(), Depths::ALL), &mut found);
+        found
     }
 
     /// Calls `found` with the rules of each address prefix that `address` lies in, and with the prefix's length, that
@@ -407,19 +443,22 @@ impl Snapshot {
         for &(_, length) in self.prefixes.iter().filter(|(kind, _)| *kind == trigger) {
             let mut key = [zero, kind, length, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
             key[3..].copy_from_slice(&address_octets(address, length));
-            self.find_all(Sought::exact(&key), &mut |_, rules| found(length, rules));
+            self.find_sought(Sought::exact(&key), &mut |_, set| {
+                if let Some(rules) = self.set(set) {
+                    found(length, rules);
+                }
+            });
         }
     }
 
-    /// Calls `found` with the rules of each key that is `sought`, and with how many labels it has.
-    #[inline]
-    fn find_all<'s>(&'s self, sought: Sought<'_>, found: &mut impl FnMut(usize, RuleSet<'s>)) {
-        let Some(part) = self.parts().part_for(sought.key()) else { return };
-        part.walk(sought, &mut |labels, set| {
-            if let Some(rules) = self.set(set) {
-                found(labels, rules);
-            }
-        });
+    /// Calls `found` for each key that is `sought`, with how many labels it has and with its rule set. A function apart,
+    /// since most names that are asked do not come so far.
+    #[inline(never)]
+    fn find_sought(&self, sought: Sought<'_>, found: &mut impl FnMut(usize, u32)) {
+        if let Some(section) = self.parts().section_for(sought.key()) {
+            let mut walk = Walk::new(section, sought);
+            while walk.go_on(found) {}
+        }
     }
 
     /// Everything that has rules, in the order of the keys.
@@ -494,6 +533,71 @@ fn label_starts<'p>(name: &Name, places: &'p mut [u8; 128]) -> &'p [u8] {
     &places[..count]
 }
 
+/// What is looked for in the graph: `name` and its ancestors, as far as they have as many labels as `depths` says.
+#[inline]
+fn sought<'k>(name: &Name, starts: &[u8], depths: Depths, key: &'k mut [u8; MAX_KEY_LEN]) -> Sought<'k> {
+    let labels = depths.deepest(starts.len());
+    let key = name.reversed_suffix_key(&starts[starts.len() - labels..], key);
+    Sought::names(stem(key), 0, depths)
+}
+
+/// The rules that were found for a name, by [`Snapshot::find`].
+#[derive(Debug, Clone, Default)]
+pub struct Found<'s> {
+    snapshot: Option<&'s Snapshot>,
+    /// How many labels the names have that rule sets are filed under, and the numbers of these.
+    sets: SmallVec<[(u8, u32); 3]>,
+}
+
+impl<'s> Found<'s> {
+    fn new(snapshot: &'s Snapshot) -> Self {
+        Self { snapshot: Some(snapshot), sets: SmallVec::new() }
+    }
+
+    fn push(&mut self, labels: u8, set: u32) {
+        self.sets.push((labels, set));
+    }
+
+    /// Takes in what [`Snapshot::find_all`] has found.
+    #[inline]
+    pub fn add(&mut self, piece: Piece<'s>) {
+        self.snapshot = Some(piece.snapshot);
+        self.push(piece.labels, piece.set);
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.sets.is_empty()
+    }
+
+    /// The rules, and how many labels the name has that they are filed under; from the root down.
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = (usize, RuleSet<'s>)> + '_ {
+        self.sets.iter().filter_map(|&(labels, set)| Some((usize::from(labels), self.snapshot?.set(set)?)))
+    }
+}
+
+/// A rule set that was found for one of several names.
+#[derive(Debug, Clone, Copy)]
+pub struct Piece<'s> {
+    snapshot: &'s Snapshot,
+    labels: u8,
+    set: u32,
+}
+
+/// Room for [`Snapshot::find_all`] to work in, to be used again.
+#[derive(Debug, Default)]
+pub struct Room {
+    /// Which of the names, how many labels, and the hash of so many of them.
+    probes: Vec<(usize, usize, SuffixHash)>,
+    /// For each name how many labels what has rules may have.
+    depths: Vec<Depths>,
+    keys: Vec<[u8; MAX_KEY_LEN]>,
+    /// Walks that have not come to their end.
+    under_way: Vec<usize>,
+}
+
 /// The rules that are filed under one name or prefix.
 #[derive(Debug, Clone, Copy)]
 pub struct RuleSet<'s> {
@@ -538,6 +642,11 @@ mod tests {
 
     fn name(text: &str) -> DomainName {
         text.parse().unwrap()
+    }
+
+    /// How many labels the names have that something was found for.
+    fn labels(found: &Found<'_>) -> Vec<usize> {
+        found.iter().map(|(labels, _)| labels).collect()
     }
 
     /// A file with something in every section.
@@ -596,9 +705,9 @@ mod tests {
             }
         };
         for asked in ["x.ads.example", "a.b.example", "example", ".", r"\000\001.example"] {
-            snapshot.find(&name(asked), |_, rules| see(rules));
+            snapshot.find(&name(asked)).iter().for_each(|(_, rules)| see(rules));
         }
-        snapshot.find_name_server(&name("a.ns.example"), |_, rules| see(rules));
+        snapshot.find_name_server(&name("a.ns.example")).iter().for_each(|(_, rules)| see(rules));
         for (trigger, address) in [(Trigger::Client, "192.0.2.1"), (Trigger::Ip, "2001:db8::1"), (Trigger::NsIp, "::")]
         {
             snapshot.find_address(trigger, address.parse().unwrap(), |_, rules| see(rules));
@@ -615,9 +724,8 @@ mod tests {
     fn a_rule_is_read_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
         let snapshot = Snapshot::open(&full_file(folder.path())).unwrap();
-        let mut found = Vec::new();
-        snapshot.find(&name("x.b.example"), |labels, rules| found.push((labels, rules)));
-        let [(2, rules)] = found[..] else { panic!("{found:?}") };
+        let found = snapshot.find(&name("x.b.example"));
+        let [(2, rules)] = found.iter().collect::<Vec<_>>()[..] else { panic!("{found:?}") };
         let [plain, full] = rules.iter().collect::<Vec<_>>()[..] else { panic!() };
 
         assert_eq!(plain.list(), ListId(0));
@@ -654,7 +762,7 @@ mod tests {
             &["example", "c.example", "b.c.example", "a.b.c.example", "bc.example"]
                 .map(|owner| (0, rule(owner, Scope::Subdomains))),
         );
-        for (asked, labels) in [
+        for (asked, expected) in [
             ("a.b.c.example", &[1, 2, 3, 4][..]),
             ("z.y.a.b.c.example", &[1, 2, 3, 4]),
             ("zz.b.c.example", &[1, 2, 3]),
@@ -663,9 +771,7 @@ mod tests {
             ("anexample", &[]),
             (".", &[]),
         ] {
-            let mut found = Vec::new();
-            snapshot.find(&name(asked), |labels, _| found.push(labels));
-            assert_eq!(found, labels, "{asked}");
+            assert_eq!(labels(&snapshot.find(&name(asked))), expected, "{asked}");
         }
     }
 
@@ -674,9 +780,7 @@ mod tests {
         let root = (0, rule(".", Scope::Subdomains));
         let snapshot = snapshot(&[ListEntry::new("list")], &[root]);
         for asked in [".", "example", "a.b.example"] {
-            let mut found = Vec::new();
-            snapshot.find(&name(asked), |labels, _| found.push(labels));
-            assert_eq!(found, [0], "{asked}");
+            assert_eq!(labels(&snapshot.find(&name(asked))), [0], "{asked}");
         }
     }
 
@@ -724,10 +828,8 @@ mod tests {
         for (asked, servers, names) in
             [("ns.example", &[0, 1, 2][..], &[][..]), ("b.example", &[0, 1], &[2]), (".", &[0], &[])]
         {
-            let (mut found, mut plain) = (Vec::new(), Vec::new());
-            snapshot.find_name_server(&name(asked), |labels, _| found.push(labels));
-            snapshot.find(&name(asked), |labels, _| plain.push(labels));
-            assert_eq!((&found[..], &plain[..]), (servers, names), "{asked}");
+            let (found, plain) = (snapshot.find_name_server(&name(asked)), snapshot.find(&name(asked)));
+            assert_eq!((&labels(&found)[..], &labels(&plain)[..]), (servers, names), "{asked}");
         }
     }
 
@@ -737,16 +839,14 @@ mod tests {
             let owner = vec!["a"; depth].join(".");
             let owner = if depth == 0 { "." } else { &owner };
             let snapshot = snapshot(&[ListEntry::new("list")], &[(0, rule(owner, Scope::Exact))]);
-            let mut found = Vec::new();
-            snapshot.find(&name(&vec!["a"; 126].join(".")), |labels, _| found.push(labels));
-            assert_eq!(found, [depth]);
+            assert_eq!(labels(&snapshot.find(&name(&vec!["a"; 126].join(".")))), [depth]);
         }
     }
 
     #[test]
     fn a_snapshot_of_nothing_is_a_snapshot() {
         let snapshot = snapshot(&[], &[]);
-        snapshot.find(&name("a.example"), |_, _| panic!("nothing is there"));
+        assert!(snapshot.find(&name("a.example")).is_empty());
         assert!(snapshot.entries().next().is_none());
     }
 
@@ -798,7 +898,8 @@ mod tests {
         file[8] += 1;
         std::fs::write(&path, &file).unwrap();
         let message = Snapshot::open(&path).unwrap_err().to_string();
-        assert!(message.contains("format 4") && message.contains("compile the lists again"), "{message}");
+        let found = format!("format {}", layout::VERSION + 1);
+        assert!(message.contains(&found) && message.contains("compile the lists again"), "{message}");
     }
 
     /// Puts `octets` at a place in the body and makes all hashes right again.
@@ -891,7 +992,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_entry_is_found_and_streamed(owners in proptest::collection::btree_set("[ab]{1,2}(\\.[ab]{1,2}){0,3}", 0..60),
-                                             asked in "[ab]{1,2}(\\.[ab]{1,2}){0,4}") {
+                                             asked in proptest::collection::vec("[ab]{1,2}(\\.[ab]{1,2}){0,4}", 1..40)) {
             let rules: Vec<_> = owners.iter().map(|owner| (0, rule(owner, Scope::Exact))).collect();
             let snapshot = snapshot(&[ListEntry::new("list")], &rules);
 
@@ -904,12 +1005,25 @@ mod tests {
             expected.sort();
             prop_assert_eq!(streamed, expected);
 
-            let asked = name(&asked);
-            let mut found = Vec::new();
-            snapshot.find(&asked, |labels, _| found.push(asked.suffix(labels).to_owned()));
-            let mut expected: Vec<_> = asked.ancestors().filter(|name| owners.contains(&name.to_string())).map(Name::to_owned).collect();
-            expected.reverse();
-            prop_assert_eq!(found, expected);
+            for asked in &asked {
+                let asked = name(asked);
+                let found: Vec<_> = labels(&snapshot.find(&asked)).iter().map(|labels| asked.suffix(*labels)).collect();
+                let mut expected: Vec<_> = asked.ancestors().filter(|name| owners.contains(&name.to_string())).collect();
+                expected.reverse();
+                prop_assert_eq!(found, expected);
+            }
+
+            // All at once, twice in the same room, finds the same.
+            let asked: Vec<DomainName> = asked.iter().map(|asked| name(asked)).collect();
+            let names: Vec<&Name> = asked.iter().map(|name| &**name).collect();
+            let mut room = Room::default();
+            for names in [&names[..], &names[names.len() / 2..]] {
+                let mut together = vec![Found::default(); names.len()];
+                snapshot.find_all(names, &mut room, |at, piece| together[at].add(piece));
+                let together: Vec<_> = together.iter().map(labels).collect();
+                let alone: Vec<_> = names.iter().map(|name| labels(&snapshot.find(name))).collect();
+                prop_assert_eq!(together, alone);
+            }
         }
     }
 }

@@ -7,7 +7,9 @@
 
 use std::io;
 
-use super::graph::{self, Graph};
+use prefetch_index::prefetch_index;
+
+use super::graph::{self, Graph, State};
 use super::layout::Depths;
 use super::tails::{Buckets, Records, put_bucket};
 
@@ -16,6 +18,26 @@ use super::tails::{Buckets, Records, put_bucket};
 pub(super) struct Part<'s> {
     graph: Graph<'s>,
     buckets: Buckets<'s>,
+}
+
+/// A look-up in a part that is under way.
+#[derive(Debug)]
+pub(super) struct Walk<'s, 'k> {
+    sought: Sought<'k>,
+    /// How far along the key it has come.
+    at: usize,
+    stage: Stage<'s>,
+}
+
+/// How far a [`Walk`] has come: what it needs next has been asked for from memory.
+#[derive(Debug)]
+enum Stage<'s> {
+    /// The part is to be opened.
+    Section(&'s [u8]),
+    /// The graph is walked along.
+    Graph(Part<'s>, State),
+    /// The rest of the key is searched for.
+    Bucket(Records<'s>),
 }
 
 /// What is looked for, while it is walked along: a key and those that it begins with.
@@ -77,28 +99,6 @@ impl<'s> Part<'s> {
         Some(Self { graph: Graph::new(graph)?, buckets: Buckets(buckets) })
     }
 
-    /// Calls `found` with the number of labels and the rule set of each key that is `sought`, the shortest first.
-    ///
-    /// A name of which the graph knows nothing may have ancestors that it knows: falling off the graph ends the walk,
-    /// it does not undo what was found.
-    #[inline]
-    pub(super) fn walk(self, mut sought: Sought<'_>, found: &mut impl FnMut(usize, u32)) {
-        let key = sought.key;
-        let mut state = self.graph.start();
-        for at in 0.. {
-            if state.is_leaf() {
-                return self.buckets.at(state.leaf_value()).search(key, at, |at| sought.ends_at(at), found);
-            }
-            if let Some(labels) = sought.ends_at(at)
-                && let Some(record) = self.graph.value(state).and_then(|place| self.buckets.at(place).next())
-            {
-                found(labels, record.set());
-            }
-            let Some(next) = key.get(at).and_then(|&octet| self.graph.step(state, octet)) else { return };
-            state = next;
-        }
-    }
-
     /// Whether a key begins with `octets`.
     pub(super) fn has(self, octets: &[u8]) -> bool {
         let mut state = self.graph.start();
@@ -120,6 +120,59 @@ impl<'s> Part<'s> {
     /// All keys with their rule sets, in order.
     pub(super) fn keys(self) -> Keys<'s> {
         Keys { graph: self.graph.keys(), buckets: self.buckets, bucket: Records::default(), key: Vec::new() }
+    }
+}
+
+impl<'s, 'k> Walk<'s, 'k> {
+    /// Begins to look for what is `sought` in the part in `section`.
+    #[inline]
+    pub(super) fn new(section: &'s [u8], sought: Sought<'k>) -> Self {
+        // What a part begins to be read with stands at its end, the root of its graph in front of that.
+        prefetch_index(section, section.len().wrapping_sub(1));
+        prefetch_index(section, section.len().wrapping_sub(64));
+        Self { sought, at: 0, stage: Stage::Section(section) }
+    }
+
+    /// Goes on as far as memory that is at hand reaches, and asks for what it needs next. Whether there is more to do.
+    ///
+    /// Calls `found` with the number of labels and the rule set of each key that is sought, the shortest first. A name
+    /// of which the graph knows nothing may have ancestors that it knows: falling off the graph ends the walk, it does
+    /// not undo what was found.
+    #[inline]
+    pub(super) fn go_on(&mut self, found: &mut impl FnMut(usize, u32)) -> bool {
+        let Self { sought, at, stage } = self;
+        let key = sought.key;
+        let (part, mut state) = match stage {
+            Stage::Bucket(records) => {
+                records.search(key, *at, |at| sought.ends_at(at), found);
+                return false;
+            }
+            Stage::Section(section) => {
+                let Some(part) = Part::new(section) else { return false };
+                (part, part.graph.start())
+            }
+            Stage::Graph(part, state) => (*part, *state),
+        };
+        let begun = state;
+        while !state.is_leaf() {
+            if let Some(labels) = sought.ends_at(*at)
+                && let Some(record) = part.graph.value(state).and_then(|place| part.buckets.at(place).next())
+            {
+                found(labels, record.set());
+            }
+            let Some(next) = key.get(*at).and_then(|&octet| part.graph.step(state, octet)) else { return false };
+            state = next;
+            *at += 1;
+            if !state.is_near(begun) && !state.is_leaf() {
+                part.graph.fetch_ahead(state);
+                *stage = Stage::Graph(part, state);
+                return true;
+            }
+        }
+        let records = part.buckets.at(state.leaf_value());
+        records.fetch_ahead();
+        *stage = Stage::Bucket(records);
+        true
     }
 }
 
@@ -252,11 +305,13 @@ mod tests {
                     .collect();
                 expected.reverse();
                 let mut found = Vec::new();
-                part.walk(Sought::names(&asked_key, 0, Depths::ALL), &mut |labels, set| found.push((labels, set)));
+                let mut walk = Walk::new(&section, Sought::names(&asked_key, 0, Depths::ALL));
+                while walk.go_on(&mut |labels, set| found.push((labels, set))) {}
                 prop_assert_eq!(found, expected, "{}", asked);
 
                 let mut exact = None;
-                part.walk(Sought::exact(&asked_key), &mut |_, set| exact = Some(set));
+                let mut walk = Walk::new(&section, Sought::exact(&asked_key));
+                while walk.go_on(&mut |_, set| exact = Some(set)) {}
                 prop_assert_eq!(exact, sets.get(&asked_key).copied());
 
                 for len in 0..=asked_key.len() {

@@ -139,15 +139,15 @@ impl<'s> Parts<'s> {
             && (0..self.records().len()).all(|index| self.section(index).is_some_and(Part::is_framed))
     }
 
-    /// The part that has `stem`, if any has, and all keys that it begins with.
+    /// Where the part is that has `stem`, if any has, and all keys that it begins with.
     #[inline]
-    pub(super) fn part_for(self, stem: &[u8]) -> Option<Part<'s>> {
-        Part::new(self.section(self.behind(stem).checked_sub(1)?)?)
+    pub(super) fn section_for(self, stem: &[u8]) -> Option<&'s [u8]> {
+        self.section(self.behind(stem).checked_sub(1)?)
     }
 
     /// Whether a key begins with `octets`.
     pub(super) fn have(self, octets: &[u8]) -> bool {
-        let in_part = self.part_for(octets).is_some_and(|part| part.has(octets));
+        let in_part = self.section_for(octets).and_then(Part::new).is_some_and(|part| part.has(octets));
         let next = self.records().get(self.behind(octets));
         let next = next.and_then(|record| blob_at(self.directory, Record::read(record).first));
         in_part || next.is_some_and(|first| first.starts_with(octets))
@@ -421,7 +421,7 @@ mod tests {
     use super::*;
     use crate::name::{DomainName, MAX_KEY_LEN, Name};
     use crate::snapshot::layout::Depths;
-    use crate::snapshot::part::{Sought, stem};
+    use crate::snapshot::part::{Sought, Walk, stem};
 
     struct Sections {
         directory: Vec<u8>,
@@ -463,8 +463,9 @@ mod tests {
     fn found(parts: Parts<'_>, name: &Name) -> Vec<(usize, u32)> {
         let mut found = Vec::new();
         let key = key(name);
-        if let Some(part) = parts.part_for(stem(&key)) {
-            part.walk(Sought::names(stem(&key), 0, Depths::ALL), &mut |labels, set| found.push((labels, set)));
+        if let Some(section) = parts.section_for(stem(&key)) {
+            let mut walk = Walk::new(section, Sought::names(stem(&key), 0, Depths::ALL));
+            while walk.go_on(&mut |labels, set| found.push((labels, set))) {}
         }
         found
     }

@@ -296,9 +296,9 @@ impl Writer {
         };
         close(Section::Graph, &spool);
         spool.write_all(&directory)?;
+        spool.fill_up(filter::BLOCK_LEN)?;
         close(Section::Directory, &spool);
-        // Without a filter, which can fail only by an accident of hashes, every name is looked for in the graph.
-        spool.write_all(&filter::build(&self.hashes).unwrap_or_default())?;
+        spool.write_all(&filter::build(&self.hashes))?;
         drop(self.hashes);
         close(Section::Filter, &spool);
         spool.write_numbers(&self.sets.ends)?;
@@ -411,6 +411,12 @@ struct Spool {
 impl Spool {
     fn write_numbers(&mut self, numbers: &[u32]) -> io::Result<()> {
         numbers.iter().try_for_each(|number| self.write_all(&number.to_le_bytes()))
+    }
+
+    /// Writes zeros until the next octet of the file is at a multiple of `block`.
+    fn fill_up(&mut self, block: usize) -> io::Result<()> {
+        let end = HEADER_LEN + self.len as usize;
+        self.write_all(&vec![0; end.next_multiple_of(block) - end])
     }
 
     fn finish(mut self) -> io::Result<(File, [u8; 32], u64)> {
