@@ -7,18 +7,13 @@ mod common;
 
 use std::hint::black_box;
 
-use common::{CLIENT, Random, listed, pipeline, policy, query, unlisted};
+use common::{CLIENT, MOST_TOGETHER, Random, Worker, listed, pipeline, policy, query, unlisted};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use qalqan::name::MAX_NAME_LEN;
-use qalqan::pipeline::{Arrival, Pipeline, Step, View};
-use qalqan::policy::Room;
-use smallvec::SmallVec;
 
 /// Queries drawn for a measurement; they are asked around and around.
 const DRAWN: usize = 1 << 17;
-/// Queries that are received together, and the most of them.
-const BATCHES: [usize; 3] = [1, 8, MOST];
-const MOST: usize = 64;
+/// Queries that are received together.
+const BATCHES: [usize; 3] = [1, 8, MOST_TOGETHER];
 
 fn answers(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -83,33 +78,6 @@ impl Queries {
     fn get(&self, at: usize) -> &[u8] {
         let start = if at == 0 { 0 } else { self.ends[at - 1] };
         &self.octets[start..self.ends[at]]
-    }
-}
-
-/// Answers as a worker of the front does.
-struct Worker<'p> {
-    pipeline: &'p Pipeline,
-    view: View,
-    names: [[u8; MAX_NAME_LEN]; MOST],
-    room: Room,
-    replies: [Vec<u8>; MOST],
-}
-
-impl<'p> Worker<'p> {
-    fn new(pipeline: &'p Pipeline) -> Self {
-        let view = pipeline.view(pipeline.now());
-        Self { pipeline, view, names: [[0; _]; _], room: Room::default(), replies: [const { Vec::new() }; _] }
-    }
-
-    fn answer_all<'q>(&mut self, messages: impl Iterator<Item = &'q [u8]>) {
-        let Self { pipeline, view, names, room, replies } = self;
-        let mut arrivals: SmallVec<[Arrival<'_>; MOST]> =
-            messages.zip(names).map(|(message, name)| Arrival::read(message, CLIENT, name)).collect();
-        pipeline.look_up_all(view, &mut arrivals, room);
-        for (arrival, reply) in arrivals.iter().zip(replies) {
-            let step = pipeline.respond(arrival, view, reply);
-            assert!(!matches!(black_box(step), Step::Drop(_)));
-        }
     }
 }
 

@@ -5,7 +5,10 @@
 
 mod common;
 
-use common::{CLIENT, listed, pipeline, policy, queries, unlisted};
+use common::{CLIENT, Worker, listed, pipeline, policy, queries, unlisted};
+
+/// Queries that are received together.
+const TOGETHER: usize = 10;
 
 fn main() {
     // `cargo bench` gives its own arguments, and means nothing by it.
@@ -29,12 +32,10 @@ fn main() {
             pipeline.handle(query, CLIENT).await.expect("an answer");
         }
     });
-    let mut reply = Vec::new();
-    let view = pipeline.view(pipeline.now());
+    let mut worker = Worker::new(&pipeline);
     for _ in 0..rounds {
-        for query in &queries {
-            let step = pipeline.answer(query, CLIENT, &view, &mut reply);
-            assert!(matches!(step, qalqan::pipeline::Step::Done(_)));
+        for queries in queries.chunks(TOGETHER) {
+            worker.answer_all(queries.iter().map(Vec::as_slice));
         }
     }
     println!("{} queries", rounds * queries.len());

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::answer::cookie::{Cookie, Jar};
 use crate::answer::{self, Alias, Asked, Errors, Form, Subject, Writer, Written};
-use crate::cache::{self, Answer, Cache, Found, Key};
+use crate::cache::{self, Answer, Cache, Found, Key, Spot};
 use crate::clock::{Clock, Now};
 use crate::filter::{self, Findings};
 use crate::name::{DomainName, MAX_NAME_LEN, Name};
@@ -42,8 +42,8 @@ pub struct Arrival<'a> {
     request: Result<Request<'a>, RequestError>,
     /// The rules about the name.
     found: policy::Found<'a>,
-    /// What the cache finds answers by.
-    hash: cache::Hash,
+    /// Where the cache has answers, if that is known.
+    spot: Option<Spot<'a>>,
 }
 
 impl<'a> Arrival<'a> {
@@ -51,7 +51,7 @@ impl<'a> Arrival<'a> {
     #[inline]
     pub fn read(message: &'a [u8], client: Client, buffer: &'a mut [u8; MAX_NAME_LEN]) -> Self {
         let request = Request::read(message, buffer);
-        Self { client, request, found: policy::Found::default(), hash: cache::Hash::default() }
+        Self { client, request, found: policy::Found::default(), spot: None }
     }
 
     /// The name that it asks for, and the type; the root, if it is no query.
@@ -198,24 +198,25 @@ impl Pipeline {
     pub fn answer(&self, message: &[u8], client: Client, view: &View, reply: &mut Vec<u8>) -> Step {
         let mut name = [0; MAX_NAME_LEN];
         let mut arrival = Arrival::read(message, client, &mut name);
-        let (name, qtype) = arrival.asked();
-        arrival.found = view.in_force.policy.find(name);
-        arrival.hash = self.world.cache.hash(name, qtype);
+        arrival.found = view.in_force.policy.find(arrival.asked().0);
         self.respond(&arrival, view, reply)
     }
 
     /// Looks up what lists have about the names of all `arrivals`. They wait for memory together, for what the cache has
     /// too.
-    pub fn look_up_all<'a>(&self, view: &'a View, arrivals: &mut [Arrival<'a>], room: &mut policy::Room) {
-        let cache = &self.world.cache;
-        let names: SmallVec<[&Name; 64]> = arrivals.iter().map(|arrival| arrival.asked().0).collect();
-        view.in_force.policy.find_all(&names, room, |at, piece| arrivals[at].found.add(piece));
-        for arrival in arrivals.iter_mut() {
-            let (name, qtype) = arrival.asked();
-            arrival.hash = cache.hash(name, qtype);
+    pub fn look_up_all<'a>(&'a self, view: &'a View, arrivals: &mut [Arrival<'a>], room: &mut policy::Room) {
+        let (cache, policy) = (&self.world.cache, &view.in_force.policy);
+        policy.find_all(arrivals.iter().map(|arrival| arrival.asked().0), room);
+        for (at, piece) in policy.found_all(room) {
+            arrivals[at].found.add(piece);
         }
-        let unlisted = arrivals.iter().filter(|arrival| arrival.found.is_empty());
-        cache.fetch_ahead(unlisted.map(|arrival| arrival.hash));
+        for arrival in arrivals.iter_mut().filter(|arrival| arrival.found.is_empty()) {
+            let (name, qtype) = arrival.asked();
+            let spot = cache.spot(name, qtype);
+            spot.fetch_ahead();
+            arrival.spot = Some(spot);
+        }
+        arrivals.iter().filter_map(|arrival| arrival.spot).for_each(Spot::fetch_answer_ahead);
     }
 
     /// Answers a query that has been read and looked up, or says that the world must be asked.
@@ -225,7 +226,7 @@ impl Pipeline {
     /// `reply` is cleared, then holds the reply; it stays empty when there is none yet.
     pub fn respond(&self, arrival: &Arrival<'_>, view: &View, reply: &mut Vec<u8>) -> Step {
         let View { in_force, now } = view;
-        let Arrival { client, request, found, hash } = arrival;
+        let Arrival { client, request, found, spot } = arrival;
         let (now, client) = (*now, *client);
         reply.clear();
         let request = match request {
@@ -285,7 +286,8 @@ impl Pipeline {
 
         // The cache lies below the filter: it keeps what the world said, and each hit is judged by the lists of today.
         answer::begin(asked, reply);
-        let served = match self.world.cache.find_hashed(query.key(), *hash, now, reply) {
+        let spot = spot.unwrap_or_else(|| self.world.cache.spot(name, qtype));
+        let served = match self.world.cache.find_at(spot, query.key(), now, reply) {
             Some(Found::Fresh { answer, wants_refresh }) => {
                 outcome.lookup = Lookup::Hit;
                 if wants_refresh {

@@ -1,20 +1,22 @@
 //! What the benches share: lists and questions from a seed, and a world that answers everything.
 #![allow(dead_code, unreachable_pub, reason = "each bench uses its part")]
 
+use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
 use qalqan::clock::{Clock, Now};
-use qalqan::name::{DomainName, MAX_KEY_LEN, Name};
-use qalqan::pipeline::{Pipeline, Settings};
-use qalqan::policy::{self, OverrideSet, Policy};
+use qalqan::name::{DomainName, MAX_KEY_LEN, MAX_NAME_LEN, Name};
+use qalqan::pipeline::{Arrival, Pipeline, Settings, Step, View};
+use qalqan::policy::{self, OverrideSet, Policy, Room};
 use qalqan::query::{Client, Question, Rcode, RecordType, Transport};
 use qalqan::recursor::message::{self, RrSet};
 use qalqan::recursor::{BoxFuture, Resolution, Security, Upstream};
 use qalqan::rule::{Action, ListId, Scope, TypeFilter};
 use qalqan::snapshot::{CompiledRule, Inventory, ListEntry, Snapshot, Writer, Written};
 use qalqan::wire::Header;
+use smallvec::SmallVec;
 
 /// Numbers that are the same everywhere (splitmix64).
 pub struct Random(pub u64);
@@ -127,6 +129,38 @@ pub fn pipeline(policy: Policy) -> Arc<Pipeline> {
 
 pub const CLIENT: Client =
     Client { address: std::net::SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5353), transport: Transport::Udp };
+
+/// Queries that a [`Worker`] takes together at most.
+pub const MOST_TOGETHER: usize = 64;
+
+/// Answers as a worker of the front does.
+pub struct Worker<'p> {
+    pipeline: &'p Pipeline,
+    view: View,
+    names: [[u8; MAX_NAME_LEN]; MOST_TOGETHER],
+    room: Room,
+    replies: [Vec<u8>; MOST_TOGETHER],
+}
+
+impl<'p> Worker<'p> {
+    pub fn new(pipeline: &'p Pipeline) -> Self {
+        let view = pipeline.view(pipeline.now());
+        Self { pipeline, view, names: [[0; _]; _], room: Room::default(), replies: [const { Vec::new() }; _] }
+    }
+
+    pub fn answer_all<'q>(&mut self, messages: impl Iterator<Item = &'q [u8]>) {
+        let Self { pipeline, view, names, room, replies } = self;
+        let mut arrivals: SmallVec<[Arrival<'_>; MOST_TOGETHER]> = SmallVec::new();
+        for (message, name) in messages.zip(names) {
+            arrivals.push(Arrival::read(message, CLIENT, name));
+        }
+        pipeline.look_up_all(view, &mut arrivals, room);
+        for (arrival, reply) in arrivals.iter().zip(replies) {
+            let step = pipeline.respond(arrival, view, reply);
+            assert!(!matches!(black_box(step), Step::Drop(_)));
+        }
+    }
+}
 
 /// A query for the address of `name`, with EDNS as most clients send it.
 pub fn query(name: &str) -> Vec<u8> {

@@ -13,7 +13,6 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ahash::RandomState;
-use smallvec::SmallVec;
 
 use crate::clock::Now;
 use crate::name::Name;
@@ -118,9 +117,23 @@ impl Key<'_> {
     }
 }
 
-/// A keyed hash of a name and a type: what answers are found by.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Hash(u64);
+/// Where answers to questions for a name and type are looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Spot<'c>(table::Spot<'c>);
+
+impl Spot<'_> {
+    /// Has memory fetch what a look-up will need first.
+    #[inline]
+    pub fn fetch_ahead(self) {
+        self.0.fetch_ahead();
+    }
+
+    /// Has memory fetch what a look-up will need then.
+    #[inline]
+    pub fn fetch_answer_ahead(self) {
+        self.0.fetch_entry_ahead();
+    }
+}
 
 /// An answer that the cache has, put into the reply.
 #[derive(Debug)]
@@ -155,20 +168,18 @@ impl Cache {
         &self.settings
     }
 
-    /// What answers to a question for this name and type are found by, whatever its DO and CD bits.
-    #[inline]
-    pub fn hash(&self, name: &Name, qtype: RecordType) -> Hash {
+    fn hash(&self, name: &Name, qtype: RecordType) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         // The name says by itself where it ends.
         hasher.write(name.as_wire());
         hasher.write_u16(qtype.0);
-        Hash(hasher.finish())
+        hasher.finish()
     }
 
-    /// Has memory fetch what look-ups will need, for all of them at once.
-    pub fn fetch_ahead(&self, hashes: impl Iterator<Item = Hash>) {
-        let hashes: SmallVec<[u64; 64]> = hashes.map(|hash| hash.0).collect();
-        self.table.fetch_ahead(&hashes);
+    /// Where answers to questions for this name and type are looked for, whatever their DO and CD bits.
+    #[inline]
+    pub fn spot(&self, name: &Name, qtype: RecordType) -> Spot<'_> {
+        Spot(self.table.spot(self.hash(name, qtype)))
     }
 
     /// Puts the answer to the question of `key` into `reply`, unless there is none or its time is long over. `reply`
@@ -176,24 +187,30 @@ impl Cache {
     ///
     /// An answer that was kept for other DO and CD bits is taken when it does as well.
     pub fn find(&self, key: Key<'_>, now: Now, reply: &mut Vec<u8>) -> Option<Found> {
-        self.find_hashed(key, self.hash(key.name, key.qtype), now, reply)
+        self.find_at(self.spot(key.name, key.qtype), key, now, reply)
     }
 
-    /// The same when the [`hash`](Self::hash) is known.
+    /// The same when the [`spot`](Self::spot) is known.
     #[inline]
-    pub fn find_hashed(&self, key: Key<'_>, Hash(hash): Hash, now: Now, reply: &mut Vec<u8>) -> Option<Found> {
-        if let Some(answer) = self.fetch(hash, key, |facts| facts.is_fresh(now), |facts| facts.lifetime(now), reply) {
+    pub fn find_at(&self, Spot(spot): Spot<'_>, key: Key<'_>, now: Now, reply: &mut Vec<u8>) -> Option<Found> {
+        if let Some(answer) = fetch(spot, key, |facts| facts.is_fresh(now), |facts| facts.lifetime(now), reply) {
             return Some(self.fresh(answer, now));
         }
-        if self.table.has(hash) { self.find_second_best(hash, key, now, reply) } else { None }
+        if spot.has_any() { self.find_second_best(spot, key, now, reply) } else { None }
     }
 
     /// As [`find`](Self::find), when what is filed under the very key is not there, or past its time.
     #[inline(never)]
-    fn find_second_best(&self, hash: u64, key: Key<'_>, now: Now, reply: &mut Vec<u8>) -> Option<Found> {
+    fn find_second_best(
+        &self,
+        spot: table::Spot<'_>,
+        key: Key<'_>,
+        now: Now,
+        reply: &mut Vec<u8>,
+    ) -> Option<Found> {
         for other in key.others() {
             let suits = |facts: &Facts| facts.is_fresh(now) && facts.stand_in_for(key, false);
-            if let Some(answer) = self.fetch(hash, other, suits, |facts| facts.lifetime(now), reply) {
+            if let Some(answer) = fetch(spot, other, suits, |facts| facts.lifetime(now), reply) {
                 return Some(self.fresh(answer, now));
             }
         }
@@ -201,7 +218,7 @@ impl Cache {
             let is_own = other.variant() == key.variant();
             let suits = |facts: &Facts| self.may_serve_stale(facts, now) && (is_own || facts.stand_in_for(key, true));
             let lifetime = |_: &Facts| Lifetime::Stale(self.settings.stale.ttl);
-            self.fetch(hash, other, suits, lifetime, reply).map(Found::Stale)
+            fetch(spot, other, suits, lifetime, reply).map(Found::Stale)
         })
     }
 
@@ -213,27 +230,9 @@ impl Cache {
         Found::Fresh { answer, wants_refresh }
     }
 
-    /// Puts what is filed under exactly this key into `reply`, if it `suits`.
-    #[inline(always)]
-    fn fetch(
-        &self,
-        hash: u64,
-        key: Key<'_>,
-        suits: impl Fn(&Facts) -> bool,
-        lifetime: impl Fn(&Facts) -> Lifetime,
-        reply: &mut Vec<u8>,
-    ) -> Option<Answer> {
-        let found = self.table.read(Id { hash, variant: key.variant() }, |words| {
-            let facts = Facts::read(words);
-            let suits = facts.are_for(key, words) && suits(&facts);
-            suits.then(|| Answer::put(words, facts, lifetime(&facts), reply))
-        });
-        found.map(|(answer, place)| answer.at(place))
-    }
-
     /// What is known of the entry that is filed under exactly this key.
     fn look(&self, hash: u64, key: Key<'_>) -> Option<(Facts, Place)> {
-        self.table.read(Id { hash, variant: key.variant() }, |words| {
+        self.table.spot(hash).read(key.variant(), |words| {
             let facts = Facts::read(words);
             facts.are_for(key, words).then_some(facts)
         })
@@ -260,7 +259,7 @@ impl Cache {
     ///
     /// When the message is not one, or not about that question; nothing changes then.
     pub fn keep(&self, key: Key<'_>, resolution: &Resolution, now: Now) -> Result<Entry, Malformed> {
-        let Hash(hash) = self.hash(key.name, key.qtype);
+        let hash = self.hash(key.name, key.qtype);
         let id = Id { hash, variant: key.variant() };
         let before = self.look(hash, key);
         let failed = !entry::is_answer(resolution.rcode);
@@ -317,6 +316,23 @@ impl Cache {
     pub fn statistics(&self) -> Statistics {
         self.table.statistics()
     }
+}
+
+/// Puts what is filed under exactly this key into `reply`, if it `suits`.
+#[inline(always)]
+fn fetch(
+    spot: table::Spot<'_>,
+    key: Key<'_>,
+    suits: impl Fn(&Facts) -> bool,
+    lifetime: impl Fn(&Facts) -> Lifetime,
+    reply: &mut Vec<u8>,
+) -> Option<Answer> {
+    let found = spot.read(key.variant(), |words| {
+        let facts = Facts::read(words);
+        let suits = facts.are_for(key, words) && suits(&facts);
+        suits.then(|| Answer::put(words, facts, lifetime(&facts), reply))
+    });
+    found.map(|(answer, place)| answer.at(place))
 }
 
 impl std::fmt::Debug for Cache {

@@ -1,6 +1,6 @@
 //! Where entries lie: rings of memory, and an index that says what is where.
 //!
-//! Readers take no lock and write nothing, so they never wait, whoever else reads or writes: [`Table::read`] looks at an
+//! Readers take no lock and write nothing, so they never wait, whoever else reads or writes: [`Spot::read`] looks at an
 //! entry in its place, and then whether it was that entry all the while. Whoever changes something holds the lock of
 //! one shard of many. All memory is atomic words, so a reader that comes too late reads nonsense, which it throws away.
 //!
@@ -28,6 +28,14 @@ use super::Statistics;
 pub(super) struct Id {
     pub(super) hash: u64,
     pub(super) variant: u8,
+}
+
+/// Where entries of a hash are looked for.
+#[derive(Clone, Copy)]
+pub(super) struct Spot<'t> {
+    hash: u64,
+    shard: &'t Shard,
+    bucket: &'t [AtomicU64],
 }
 
 /// An entry that was there when it was read.
@@ -83,33 +91,11 @@ impl Table {
         &self.shards[((u128::from(hash) * self.shards.len() as u128) >> 64) as usize]
     }
 
-    /// Lets `look` look at the entries of `id`, until it finds in one what it looks for. Allocates nothing.
-    ///
-    /// While it looks, an entry may be overwritten by another one; what it finds then is thrown away, and it is as if
-    /// the entry were not there.
-    #[inline(always)]
-    pub(super) fn read<T>(&self, id: Id, look: impl FnMut(&Words) -> Option<T>) -> Option<(T, Place)> {
-        self.shard(id.hash).read(id, look)
-    }
-
-    /// Whether there may be an entry of this hash.
+    /// Where entries of this hash are looked for.
     #[inline]
-    pub(super) fn has(&self, hash: u64) -> bool {
-        self.shard(hash).first(hash).is_some()
-    }
-
-    /// Has memory fetch what look-ups of these hashes will need, for all of them at once.
-    pub(super) fn fetch_ahead(&self, hashes: &[u64]) {
-        for hash in hashes {
-            prefetch_index(self.shard(*hash).bucket(*hash), 0);
-        }
-        for hash in hashes {
-            if let Some(words) = self.shard(*hash).first(*hash) {
-                // Most entries lie in two lines.
-                prefetch_index(words, 0);
-                prefetch_index(words, 8);
-            }
-        }
+    pub(super) fn spot(&self, hash: u64) -> Spot<'_> {
+        let shard = self.shard(hash);
+        Spot { hash, shard, bucket: shard.bucket(hash) }
     }
 
     /// Files `entry` under `id` in place of what is there. The first word is for the table to fill.
@@ -145,6 +131,71 @@ impl Table {
             sum.evictions += evictions;
         }
         sum
+    }
+}
+
+impl<'t> Spot<'t> {
+    /// Lets `look` look at the entries of this variant, until it finds in one what it looks for. Allocates nothing.
+    ///
+    /// While it looks, an entry may be overwritten by another one; what it finds then is thrown away, and it is as if
+    /// the entry were not there.
+    #[inline(always)]
+    pub(super) fn read<T>(self, variant: u8, mut look: impl FnMut(&Words) -> Option<T>) -> Option<(T, Place)> {
+        let label = Slot::label(Id { hash: self.hash, variant });
+        for place in self.bucket {
+            let slot = Slot(place.load(Ordering::Acquire));
+            if !slot.has(label) {
+                continue;
+            }
+            let found = look(self.shard.words(slot));
+            // What was read was there only if the slot says so now: whoever overwrites an entry clears its slot first.
+            fence(Ordering::Acquire);
+            let now = Slot(place.load(Ordering::Relaxed));
+            if let Some(found) = found.filter(|_| now.is_same_as(slot)) {
+                if now.times() < 3 {
+                    // Who loses against another reader or the writer need not try again.
+                    let more = now.0 + Slot::ONCE;
+                    let _ = place.compare_exchange(now.0, more, Ordering::Relaxed, Ordering::Relaxed);
+                }
+                return Some((found, Place { hash: self.hash, slot }));
+            }
+        }
+        None
+    }
+
+    /// Whether there may be an entry.
+    pub(super) fn has_any(self) -> bool {
+        self.first().is_some()
+    }
+
+    /// The first of the entries that there may be.
+    #[inline]
+    fn first(self) -> Option<&'t Words> {
+        let label = Slot::label(Id { hash: self.hash, variant: 0 });
+        let mut slots = self.bucket.iter().map(|place| Slot(place.load(Ordering::Relaxed)));
+        Some(self.shard.words(slots.find(|slot| slot.without_variant().has(label))?))
+    }
+
+    /// Has memory fetch what tells where entries are.
+    #[inline]
+    pub(super) fn fetch_ahead(self) {
+        prefetch_index(self.bucket, 0);
+    }
+
+    /// Has memory fetch an entry. To be called when the other [has been fetched](Self::fetch_ahead).
+    #[inline]
+    pub(super) fn fetch_entry_ahead(self) {
+        if let Some(words) = self.first() {
+            // Most entries lie in two lines.
+            prefetch_index(words, 0);
+            prefetch_index(words, 8);
+        }
+    }
+}
+
+impl std::fmt::Debug for Spot<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Spot").field(&self.hash).finish()
     }
 }
 
@@ -381,38 +432,6 @@ impl Shard {
         self.arena.from(UNIT * slot.unit())
     }
 
-    #[inline(always)]
-    fn read<T>(&self, id: Id, mut look: impl FnMut(&Words) -> Option<T>) -> Option<(T, Place)> {
-        let label = Slot::label(id);
-        for place in self.bucket(id.hash) {
-            let slot = Slot(place.load(Ordering::Acquire));
-            if !slot.has(label) {
-                continue;
-            }
-            let found = look(self.words(slot));
-            // What was read was there only if the slot says so now: whoever overwrites an entry clears its slot first.
-            fence(Ordering::Acquire);
-            let now = Slot(place.load(Ordering::Relaxed));
-            if let Some(found) = found.filter(|_| now.is_same_as(slot)) {
-                if now.times() < 3 {
-                    // Who loses against another reader or the writer need not try again.
-                    let more = now.0 + Slot::ONCE;
-                    let _ = place.compare_exchange(now.0, more, Ordering::Relaxed, Ordering::Relaxed);
-                }
-                return Some((found, Place { hash: id.hash, slot }));
-            }
-        }
-        None
-    }
-
-    /// The first of the entries that may be of this hash.
-    #[inline]
-    fn first(&self, hash: u64) -> Option<&Words> {
-        let label = Slot::label(Id { hash, variant: 0 });
-        let mut slots = self.bucket(hash).iter().map(|place| Slot(place.load(Ordering::Relaxed)));
-        Some(self.words(slots.find(|slot| slot.without_variant().has(label))?))
-    }
-
     fn insert(&self, id: Id, entry: &[u64], useless: &dyn Fn(&Words) -> bool) {
         let mut rings = self.rings.lock();
         let known = self.take_out(&mut rings, id, |_| true);
@@ -623,7 +642,7 @@ mod tests {
     }
 
     fn read(table: &Table, number: u64) -> Option<u64> {
-        table.read(id(number), |words| version(words, number)).map(|(version, _)| version)
+        table.spot(id(number).hash).read(id(number).variant, |words| version(words, number)).map(|(version, _)| version)
     }
 
     #[derive(Debug, Clone)]
@@ -713,7 +732,7 @@ mod tests {
     fn a_change_is_for_the_entry_that_was_read() {
         let table = Table::new(100_000);
         table.insert(id(1), &entry(1, 10, 8), |_| false);
-        let (_, place) = table.read(id(1), |words| version(words, 1)).unwrap();
+        let (_, place) = table.spot(id(1).hash).read(id(1).variant, |words| version(words, 1)).unwrap();
         let mark = |words: &Words| words[3].swap(77, Ordering::Relaxed);
         assert_eq!(table.update(place, mark), Some(8));
         assert_eq!(table.update(place, mark), Some(77), "to be read twice is no change");
@@ -746,7 +765,7 @@ mod tests {
                     while !done.load(Ordering::Relaxed) {
                         round += 1;
                         let number = round % NUMBERS;
-                        let found = table.read(id(number), |words| {
+                        let found = table.spot(id(number).hash).read(id(number).variant, |words| {
                             let copy: Vec<u64> = words.iter().take(70).map(|w| w.load(Ordering::Relaxed)).collect();
                             (copy[1] == number).then_some(copy)
                         });

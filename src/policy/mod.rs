@@ -272,10 +272,16 @@ impl Policy {
 
     /// As [`find`](Self::find) for all of `names`, in less time than one by one; see [`Snapshot::find_all`].
     #[inline]
-    pub fn find_all<'p>(&'p self, names: &[&Name], room: &mut Room, found: impl FnMut(usize, Piece<'p>)) {
+    pub fn find_all<'n>(&self, names: impl Iterator<Item = &'n Name> + Clone, room: &mut Room) {
         if let Some(snapshot) = &self.snapshot {
-            snapshot.find_all(names, room, found);
+            snapshot.find_all(names, room);
         }
+    }
+
+    /// What [`find_all`](Self::find_all) has found; see [`Snapshot::found_all`].
+    #[inline]
+    pub fn found_all<'p>(&'p self, room: &Room) -> impl Iterator<Item = (usize, Piece<'p>)> {
+        self.snapshot.iter().flat_map(|snapshot| snapshot.found_all(room))
     }
 
     /// What is to be done about `name`. Allocates nothing, unless more than two shadow lists have it.

@@ -367,49 +367,57 @@ impl Snapshot {
         found
     }
 
-    /// As [`find`](Self::find) for all of `names`: calls `found` with the place of a name among them, and with what to
-    /// [add](Found::add) to what was found for it.
+    /// As [`find`](Self::find) for all of `names`; [`found_all`](Self::found_all) tells what was found.
     ///
     /// What look-ups wait for is memory, most of all. Here they wait together: each stage asks for what all names need
     /// before the next one uses it.
-    pub fn find_all<'s>(&'s self, names: &[&Name], room: &mut Room, mut found: impl FnMut(usize, Piece<'s>)) {
+    pub fn find_all<'n>(&self, names: impl Iterator<Item = &'n Name> + Clone, room: &mut Room) {
         let filter = self.filter();
-        let Room { probes, depths, keys, under_way } = room;
+        let Room { probes, depths, keys, under_way, found } = room;
         probes.clear();
-        for (at, name) in names.iter().enumerate() {
-            let mut places = [0; 128];
-            let suffixes = SuffixHash::of_suffixes(name, label_starts(name, &mut places));
-            for (labels, hash) in suffixes.filter(|(labels, _)| self.depths.may_contain(*labels)) {
-                filter.fetch_ahead(hash);
-                probes.push((at, labels, hash));
-            }
-        }
         depths.clear();
-        depths.resize(names.len(), self.depths.root());
+        for (at, name) in names.clone().enumerate() {
+            let mut places = [0; 128];
+            for (labels, hash) in SuffixHash::of_suffixes(name, label_starts(name, &mut places)) {
+                if self.depths.may_contain(labels) {
+                    filter.fetch_ahead(hash);
+                    probes.push((at, labels, hash));
+                }
+            }
+            depths.push(self.depths.root());
+        }
         for (at, labels, hash) in probes {
             if filter.may_contain(*hash) {
                 depths[*at].insert(*labels);
             }
         }
 
-        keys.resize(names.len().max(keys.len()), [0; MAX_KEY_LEN]);
-        let mut walks: SmallVec<[(usize, Walk<'s, '_>); 64]> = SmallVec::new();
-        for (((at, name), depths), key) in names.iter().enumerate().zip(depths).zip(keys) {
+        keys.resize(depths.len().max(keys.len()), [0; MAX_KEY_LEN]);
+        let mut walks: SmallVec<[(usize, Walk<'_, '_>); 64]> = SmallVec::new();
+        for (at, ((name, depths), key)) in names.zip(depths).zip(keys).enumerate() {
             if !depths.is_empty() {
                 let mut places = [0; 128];
                 let sought = sought(name, label_starts(name, &mut places), *depths, key);
-                let section = self.parts().section_for(sought.key());
-                walks.extend(section.map(|section| (at, Walk::new(section, sought))));
+                if let Some(section) = self.parts().section_for(sought.key()) {
+                    walks.push((at, Walk::new(section, sought)));
+                }
             }
         }
+        found.clear();
         under_way.clear();
         under_way.extend(0..walks.len());
         while !under_way.is_empty() {
             under_way.retain(|walk| {
                 let (at, walk) = &mut walks[*walk];
-                walk.go_on(&mut |labels, set| found(*at, Piece { snapshot: self, labels: labels as u8, set }))
+                walk.go_on(&mut |labels, set| found.push((*at, labels as u8, set)))
             });
         }
+    }
+
+    /// What [`find_all`](Self::find_all) has found in this snapshot: the place of a name among those that were asked
+    /// for, and what to [add](Found::add) to what was found for it.
+    pub fn found_all<'s>(&'s self, room: &Room) -> impl Iterator<Item = (usize, Piece<'s>)> {
+        room.found.iter().map(|&(at, labels, set)| (at, Piece { snapshot: self, labels, set }))
     }
 
     #[inline]
@@ -596,6 +604,8 @@ pub struct Room {
     keys: Vec<[u8; MAX_KEY_LEN]>,
     /// Walks that have not come to their end.
     under_way: Vec<usize>,
+    /// What was found: the place of the name, and what makes a [`Piece`].
+    found: Vec<(usize, u8, u32)>,
 }
 
 /// The rules that are filed under one name or prefix.
@@ -1019,7 +1029,8 @@ mod tests {
             let mut room = Room::default();
             for names in [&names[..], &names[names.len() / 2..]] {
                 let mut together = vec![Found::default(); names.len()];
-                snapshot.find_all(names, &mut room, |at, piece| together[at].add(piece));
+                snapshot.find_all(names.iter().copied(), &mut room);
+                snapshot.found_all(&room).for_each(|(at, piece)| together[at].add(piece));
                 let together: Vec<_> = together.iter().map(labels).collect();
                 let alone: Vec<_> = names.iter().map(|name| labels(&snapshot.find(name))).collect();
                 prop_assert_eq!(together, alone);
