@@ -235,15 +235,22 @@ impl Name {
     #[inline]
     pub(crate) fn reversed_suffix_key<'b>(&self, starts: &[u8], buffer: &'b mut [u8; MAX_KEY_LEN]) -> &'b [u8] {
         let mut end = 0;
+        // Length octets count as well: of one-letter labels this knows too little, and goes the long way.
+        let is_plain = self.0[..self.0.len() - 1].iter().fold(u8::MAX, |least, &octet| least.min(octet)) > 1;
         for &start in starts.iter().rev() {
-            let start = usize::from(start);
-            for &octet in &self.0[start + 1..=start + usize::from(self.0[start])] {
-                if octet <= 1 {
-                    buffer[end] = 1;
+            let label = &self.0[usize::from(start) + 1..][..usize::from(self.0[usize::from(start)])];
+            if is_plain {
+                buffer[end..end + label.len()].copy_from_slice(label);
+                end += label.len();
+            } else {
+                for &octet in label {
+                    if octet <= 1 {
+                        buffer[end] = 1;
+                        end += 1;
+                    }
+                    buffer[end] = if octet <= 1 { octet + 1 } else { octet };
                     end += 1;
                 }
-                buffer[end] = if octet <= 1 { octet + 1 } else { octet };
-                end += 1;
             }
             buffer[end] = 0;
             end += 1;

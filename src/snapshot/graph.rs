@@ -126,6 +126,17 @@ impl<'s> Graph<'s> {
         State { address: self.root, output: 0 }
     }
 
+    /// Goes along `key` from `at` on, as long as each node leads to the one just before, and no key ends there.
+    #[inline(always)]
+    pub(super) fn run(self, state: &mut State, key: &[u8], at: &mut usize) {
+        while let (Some(&node), Some(&octet)) = (self.octets.get(state.address), key.get(*at))
+            && u16::from(node) == RUN_NODES[usize::from(octet)]
+        {
+            state.address = state.address.wrapping_sub(1);
+            *at += 1;
+        }
+    }
+
     /// The value of the key that ends at `state`, when one does.
     pub(super) fn value(self, state: State) -> Option<u64> {
         Some(state.output.wrapping_add(self.final_output(state.address)?))
@@ -142,10 +153,6 @@ impl<'s> Graph<'s> {
     /// Where `input` leads from `state`.
     #[inline(always)]
     pub(super) fn step(self, state: State, input: u8) -> Option<State> {
-        // What all names of a part begin with is a run of these nodes.
-        if self.octets.get(state.address).is_some_and(|&node| u16::from(node) == RUN_NODES[usize::from(input)]) {
-            return Some(State { address: state.address.wrapping_sub(1), ..state });
-        }
         let (address, output) = match self.node(state.address)? {
             Node::Empty => return None,
             Node::One { input: only, output, target } => (only == input).then_some((target, output))?,

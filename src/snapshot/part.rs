@@ -73,16 +73,16 @@ impl<'k> Sought<'k> {
         self.key
     }
 
-    /// How many labels the key has that ends at `at`, if it is looked for. Is asked once for each place, in order.
+    /// How many labels the key has that ends at `at`, if it is looked for. Is asked once for each end of a label, in
+    /// order.
     #[inline(always)]
     fn ends_at(&mut self, at: usize) -> Option<usize> {
         let is_inside = self.key.get(at).is_some_and(|&octet| octet != 0) && at != self.names_from;
         if is_inside || at < self.names_from {
             return None;
         }
-        let labels = self.labels;
-        self.labels += 1;
-        self.depths.may_contain(labels).then_some(labels)
+        self.labels += usize::from(at != self.names_from);
+        self.depths.may_contain(self.labels).then_some(self.labels)
     }
 }
 
@@ -155,6 +155,7 @@ impl<'s, 'k> Walk<'s, 'k> {
         };
         let begun = state;
         while !state.is_leaf() {
+            part.graph.run(&mut state, key, at);
             if let Some(labels) = sought.ends_at(*at)
                 && let Some(record) = part.graph.value(state).and_then(|place| part.buckets.at(place).next())
             {
