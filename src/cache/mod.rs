@@ -201,13 +201,7 @@ impl Cache {
 
     /// As [`find`](Self::find), when what is filed under the very key is not there, or past its time.
     #[inline(never)]
-    fn find_second_best(
-        &self,
-        spot: table::Spot<'_>,
-        key: Key<'_>,
-        now: Now,
-        reply: &mut Vec<u8>,
-    ) -> Option<Found> {
+    fn find_second_best(&self, spot: table::Spot<'_>, key: Key<'_>, now: Now, reply: &mut Vec<u8>) -> Option<Found> {
         for other in key.others() {
             let suits = |facts: &Facts| facts.is_fresh(now) && facts.stand_in_for(key, false);
             if let Some(answer) = fetch(spot, other, suits, |facts| facts.lifetime(now), reply) {

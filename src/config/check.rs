@@ -21,6 +21,8 @@ use crate::recursor::settings::{Route, RouteKind, RouteServer, TtlBounds};
 use crate::rule::Action;
 use crate::{answer, cache, control, front, pipeline, recursor};
 
+/// The largest payload size of which datagrams are never fragmented: that fits the paths there are (RFC 9715, section 3.1).
+const MOST_UNFRAGMENTED: u16 = 1400;
 /// The least that a payload size may be (RFC 6891, section 6.2.5).
 const MIN_PAYLOAD: u16 = 512;
 /// More than this is no inaccuracy of a clock.
@@ -107,6 +109,7 @@ impl Checker<'_> {
             front: front::Settings {
                 listen: server.listen,
                 workers: server.workers,
+                never_fragment: resolver.edns_payload <= MOST_UNFRAGMENTED,
                 admission: front::admission::Settings {
                     allow: server.allow_clients.into_iter().map(|prefix| prefix.0).collect(),
                     refuse: server.refuse_clients.into_iter().map(|prefix| prefix.0).collect(),

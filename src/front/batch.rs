@@ -254,12 +254,25 @@ unsafe fn transmit(socket: &UdpSocket, headers: &mut [mmsghdr]) -> usize {
 
 /// Has the socket tell with each datagram which of our addresses it was sent to.
 pub(super) fn tell_own_address(socket: &UdpSocket, ipv6: bool) -> io::Result<()> {
-    let (level, name) =
-        if ipv6 { (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO) } else { (libc::IPPROTO_IP, libc::IP_PKTINFO) };
-    let on: c_int = 1;
+    match ipv6 {
+        true => set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1),
+        false => set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1),
+    }
+}
+
+/// Has the system send replies whole or not at all (DF is set), whatever it has been told of paths: a fragment can be
+/// forged more easily than a reply, and so can the news that a path is narrow (RFC 9715, section 3.1).
+pub(super) fn never_fragment(socket: &UdpSocket, ipv6: bool) -> io::Result<()> {
+    match ipv6 {
+        true => set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE),
+        false => set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
+    }
+}
+
+fn set_option(socket: &UdpSocket, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
     // SAFETY: the option's value is an int of the length that is said, and is only read.
     let done = unsafe {
-        let value = ptr::from_ref(&on).cast();
+        let value = ptr::from_ref(&value).cast();
         libc::setsockopt(socket.as_raw_fd(), level, name, value, mem::size_of::<c_int>() as socklen_t)
     };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

@@ -35,6 +35,8 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// Threads that receive datagrams; 0: one per core.
     pub workers: usize,
+    /// Datagrams are sent whole or not at all: for replies that fit every path.
+    pub never_fragment: bool,
     /// Who may ask.
     pub admission: admission::Settings,
     /// How streams are limited.
@@ -46,6 +48,7 @@ impl Default for Settings {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 5300))],
             workers: 0,
+            never_fragment: true,
             admission: admission::Settings::default(),
             stream: StreamSettings::default(),
         }
@@ -116,19 +119,19 @@ impl Sockets {
         let mut sockets = Self { addresses: Vec::new(), streams: Vec::new(), datagrams: Vec::new() };
         for &address in &settings.listen {
             let bound = |source| BindError { address, source };
-            sockets.open(address, workers).map_err(bound)?;
+            sockets.open(address, workers, settings.never_fragment).map_err(bound)?;
         }
         Ok(sockets)
     }
 
-    fn open(&mut self, address: SocketAddr, workers: usize) -> io::Result<()> {
+    fn open(&mut self, address: SocketAddr, workers: usize, never_fragment: bool) -> io::Result<()> {
         let mut attempts = if address.port() == 0 { PORT_ATTEMPTS } else { 1 };
         loop {
             attempts -= 1;
             // TCP first: it fails when another process listens there, where UDP sockets would share the port with it.
             let stream = open_stream(address)?;
             let chosen = stream.local_addr()?;
-            let datagrams: io::Result<Vec<_>> = (0..workers).map(|_| open_datagrams(chosen)).collect();
+            let datagrams: io::Result<Vec<_>> = (0..workers).map(|_| open_datagrams(chosen, never_fragment)).collect();
             match datagrams {
                 Ok(datagrams) => {
                     self.addresses.push(chosen);
@@ -160,7 +163,7 @@ fn open_stream(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn open_datagrams(address: SocketAddr) -> io::Result<(UdpSocket, bool)> {
+fn open_datagrams(address: SocketAddr, never_fragment: bool) -> io::Result<(UdpSocket, bool)> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -171,6 +174,9 @@ fn open_datagrams(address: SocketAddr) -> io::Result<(UdpSocket, bool)> {
     socket.set_send_buffer_size(SOCKET_BUFFER)?;
     socket.bind(&address.into())?;
     let socket = UdpSocket::from(socket);
+    if never_fragment {
+        batch::never_fragment(&socket, address.is_ipv6())?;
+    }
     let is_wildcard = address.ip().is_unspecified();
     if is_wildcard {
         batch::tell_own_address(&socket, address.is_ipv6())?;

@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use crate::peers::{installed, text};
 use crate::server::{Home, eventually};
 
-const LIST: &str = "[[list]]\nname = \"ads\"\ninline = \"ads.example\"\nformat = \"domains\"\n";
+const LISTS: &str = "[[list]]\nname = \"ads\"\ninline = \"ads.example\"\nformat = \"domains\"\n\
+                     [[list]]\nname = \"long\"\nsource = \"long.rpz\"\nformat = \"rpz\"\n";
 /// Set for the run that has a namespace to itself.
 const INSIDE: &str = "QALQAN_TEST_INSIDE_NAMESPACE";
 
@@ -26,8 +27,18 @@ impl Client {
     }
 
     fn run(&self, words: &str) -> String {
-        let pid = self.0.id().to_string();
-        run(Command::new("nsenter").args(["-t", &pid, "-n"]).args(words.split(' ')))
+        run(&mut self.command(words))
+    }
+
+    /// What a command says that may fail.
+    fn tries(&self, words: &str) -> String {
+        text(&self.command(words).output().unwrap())
+    }
+
+    fn command(&self, words: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.0.id().to_string(), "-n"]).args(words.split(' '));
+        command
     }
 }
 
@@ -83,7 +94,10 @@ fn over_a_cable() {
     }
     client.run("ip link set away up");
 
-    let home = Home::new(LIST);
+    let home = Home::new(LISTS);
+    let texts: String =
+        ('a'..='d').map(|letter| format!("long.example TXT \"{}\"\n", letter.to_string().repeat(250))).collect();
+    home.write("long.rpz", &format!("$TTL 60\n@ SOA ns. nobody. 1 3600 1200 604800 60\n@ NS ns.\n{texts}"));
     let written = std::fs::read_to_string(home.path("qalqan.toml")).unwrap();
     let listen = |addresses: &str| {
         let lines = format!(
@@ -113,4 +127,14 @@ fn over_a_cable() {
             }
         }
     }
+
+    // A reply that is too long for the cable does not come in pieces, which could be forged.
+    listen("\"10.9.0.2:53\"");
+    let server = home.serve();
+    let long = "dig +time=2 +tries=1 +short +notcp long.example TXT @10.9.0.2";
+    assert_eq!(client.run(long).lines().count(), 4);
+    ip("link set home mtu 800");
+    let lost = client.tries(long);
+    assert!(lost.contains("timed out"), "{lost}");
+    assert_eq!(server.metric("qalqan_dropped_total{reason=\"send\"}"), 1.0);
 }
