@@ -8,7 +8,7 @@
 
 use prefetch_index::prefetch_index;
 
-use super::layout::Depths;
+use super::layout::{Depths, LINE};
 use crate::name::Name;
 
 /// The hash of a name, made label by label from the root.
@@ -105,7 +105,7 @@ fn fold(value: u64) -> u64 {
 }
 
 /// Octets of a block. The section begins at a multiple of it.
-pub(super) const BLOCK_LEN: usize = 64;
+pub(super) const BLOCK_LEN: usize = LINE;
 /// Bits of the filter for each name.
 const NAME_BITS: usize = 12;
 

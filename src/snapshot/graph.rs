@@ -19,15 +19,13 @@
 
 use prefetch_index::prefetch_index;
 
-use super::layout::u64_at;
+use super::layout::{LINE, u64_at};
 use crate::rule::owner::MAX_OWNER_KEY_LEN;
 
 /// Where the final node without an output is said to be; no octet stands for it.
 const EMPTY_NODE: usize = 0;
 /// A node with more transitions has an index over all 256 inputs.
 const INDEX_THRESHOLD: usize = 32;
-/// What a processor takes from memory at once, in octets.
-const LINE: usize = 64;
 /// Octets behind the root: count, address, checksum.
 const FOOTER_LEN: usize = 20;
 /// The inputs that `fst` writes in six bits, by their number from 1.

@@ -24,6 +24,8 @@ pub(super) const MAGIC: [u8; 8] = *b"QALQAN\x1a\n";
 pub(super) const VERSION: u32 = 4;
 /// Octets of the header; the first section begins here.
 pub(super) const HEADER_LEN: usize = 216;
+/// What a processor takes from memory at once, in octets.
+pub(super) const LINE: usize = 64;
 /// Octets of a BLAKE3 hash.
 pub(super) const HASH_LEN: usize = 32;
 /// How many sections there are.

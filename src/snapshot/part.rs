@@ -10,7 +10,7 @@ use std::io;
 use prefetch_index::prefetch_index;
 
 use super::graph::{self, Graph, State};
-use super::layout::Depths;
+use super::layout::{Depths, LINE};
 use super::tails::{Buckets, Records, put_bucket};
 
 /// A part, read in place.
@@ -129,7 +129,7 @@ impl<'s, 'k> Walk<'s, 'k> {
     pub(super) fn new(section: &'s [u8], sought: Sought<'k>) -> Self {
         // What a part begins to be read with stands at its end, the root of its graph in front of that.
         prefetch_index(section, section.len().wrapping_sub(1));
-        prefetch_index(section, section.len().wrapping_sub(64));
+        prefetch_index(section, section.len().wrapping_sub(LINE));
         Self { sought, at: 0, stage: Stage::Section(section) }
     }
 

@@ -3,9 +3,9 @@
 //! Where a key has no company any more, a graph spends an octet on each of its letters, and more on its end: most of
 //! the file, if names are random. So the graph holds no more of a key than leads to its *bucket*, in which few keys
 //! stand that begin alike: of each the rest, its *tail*, packed into four to six bits a letter, and the number of its
-//! rule set. Files of near-random names are a quarter smaller for it, filter included, those of words about as large as
-//! before, and a list of which many names end alike is a fifth larger, since a graph shares endings. A look-up is
-//! faster: a bucket is as long as what memory gives at once, where a walk would wait for it again and again.
+//! rule set. Files of near-random names are a third smaller for it, filter included, those of words a sixth, and a list
+//! of which many names end alike is a fifth larger, since a graph shares endings. A look-up is faster: a bucket lies in
+//! two or three lines that memory gives together, where a walk would wait for one after the other.
 //!
 //! Keys are told apart exactly. No code of an octet begins with another one, so a name that is asked for is packed as
 //! well, and compared.
@@ -20,8 +20,10 @@
 
 use prefetch_index::prefetch_index;
 
+use super::layout::LINE;
+
 /// Octets of a bucket at most.
-pub(super) const MOST_BUCKET: usize = 64;
+pub(super) const MOST_BUCKET: usize = 128;
 /// Octets of a packed tail at most; the graph has more of a key that has a longer one.
 const MOST_TAIL: usize = 31;
 
@@ -195,8 +197,9 @@ impl<'s> Records<'s> {
     /// Has memory fetch it, for whoever will search it.
     #[inline]
     pub(super) fn fetch_ahead(self) {
-        prefetch_index(self.0, 0);
-        prefetch_index(self.0, self.0.len().wrapping_sub(1));
+        for at in [0, LINE, self.0.len().wrapping_sub(1)] {
+            prefetch_index(self.0, at);
+        }
     }
 
     /// Calls `found` for each key that `key` is or begins with, the shortest first. The keys of this bucket have the
@@ -301,9 +304,10 @@ mod tests {
         let mut octets = vec![1, 2, 3];
         assert!(!put_bucket(&mut octets, &[(&too_long[..], 0)], 0));
         assert_eq!(octets, [1, 2, 3], "nothing is left of an attempt");
-        assert!(!put_bucket(&mut octets, &[(&fits[..], 1), (&fits[..], 2)], 0), "of 66 octets");
+        let four = |set| [(&fits[..], set); 4];
+        assert!(!put_bucket(&mut octets, &four(1), 0), "of 132 octets");
         assert_eq!(octets, [1, 2, 3]);
-        assert!(put_bucket(&mut octets, &[(&fits[..], 0), (&fits[..], 0)], 0), "of 64 octets");
+        assert!(put_bucket(&mut octets, &four(0), 0), "of 128 octets");
         assert_eq!(found(&octets[3..], &too_long, 0), [(fits.len(), 0)]);
     }
 
