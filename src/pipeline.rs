@@ -1,8 +1,9 @@
 //! The way of a query, written out once: policy, cache, resolver, filter, answer.
 //!
 //! [`Pipeline::answer`] does all that needs no waiting, on the thread that has
-//! received the query; [`Pipeline::ask`] does the rest. Neither counts or logs:
-//! an [`Outcome`] says what happened, and the front hands it to a [`Recorder`].
+//! received the query; who has received several takes its steps for all of them
+//! together. [`Pipeline::ask`] does the rest. Neither counts or logs: an
+//! [`Outcome`] says what happened, and the front hands it to a [`Recorder`].
 
 mod outcome;
 mod settings;

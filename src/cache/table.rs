@@ -1,8 +1,9 @@
 //! Where entries lie: rings of memory, and an index that says what is where.
 //!
-//! Readers take no lock and write nothing, so they never wait, whoever else reads or writes: [`Spot::read`] looks at an
-//! entry in its place, and then whether it was that entry all the while. Whoever changes something holds the lock of
-//! one shard of many. All memory is atomic words, so a reader that comes too late reads nonsense, which it throws away.
+//! Readers take no lock, so they never wait, whoever else reads or writes: [`Spot::read`] looks at an entry in its
+//! place, and then whether it was that entry all the while. What it writes is that an entry was asked for, three times
+//! at most, so that processors do not pass the lines of popular ones to and fro. Whoever changes something holds the
+//! lock of one shard of many. All memory is atomic words: who comes too late reads nonsense, and throws it away.
 //!
 //! What leaves to make room is decided as in S3-FIFO ("FIFO queues are all you need for cache eviction", Yang and
 //! others, SOSP 2023). A new entry goes into a small ring. When it is the oldest there it moves on into the main ring if

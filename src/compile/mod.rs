@@ -15,8 +15,8 @@
 //!
 //! All lists are read, sorted and merged again, and what of the graph stays the same is taken over from the last
 //! generation ([`Writer::take_over_from`]). With ten million names that takes less than half the processor time of the
-//! first time, 5.5 s: two fifths of it for reading, a seventh each for sorting and for merging what was sorted, a fifth
-//! for bringing rules together and writing, a tenth for the filter.
+//! first time, 5.2 s: two fifths of it for reading, a sixth each for sorting and for merging what was sorted, a quarter
+//! for bringing rules together and writing, a thirtieth for the filter.
 //!
 //! A second, small snapshot with the differences, looked into before the large one, would save the last three at most,
 //! less than half, for what has changed is known only when the text has been read and sorted. For that every query

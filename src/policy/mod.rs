@@ -34,13 +34,12 @@ use crate::clock::Now;
 use crate::name::{DomainName, Name};
 use crate::query::{NameServers, RecordType};
 use crate::rule::{BlockReason, Dossier, ListId, Scope};
-use crate::snapshot::{DossierRef, DossierText, ListEntry, RuleRef, RuleSet, Snapshot};
+use crate::snapshot::{DossierRef, DossierText, ListEntry, Piece, RuleRef, RuleSet, Snapshot};
 use names::NameMap;
 use precedence::{ABOUT_ANSWERS, Filed, Ranking, Strength, has_any};
 use template::{MAX_TEXT, Place, Text};
 
 pub use crate::rule::Trigger;
-use crate::snapshot::Piece;
 pub use crate::snapshot::{ActionRef, Found, Room};
 pub use explain::Explanation;
 pub use overrides::{Override, OverrideKind, OverrideSet};

@@ -21,7 +21,7 @@ use std::ops::Range;
 /// What the file begins with.
 pub(super) const MAGIC: [u8; 8] = *b"QALQAN\x1a\n";
 /// Changes with every change that an older build would misread.
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 /// Octets of the header; the first section begins here.
 pub(super) const HEADER_LEN: usize = 216;
 /// What a processor takes from memory at once, in octets.
