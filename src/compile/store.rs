@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Compiled, Settings};
 use crate::clock::Now;
+use crate::snapshot::{OpenError, Snapshot};
 
 const ENDING: &str = "snapshot";
 
@@ -55,6 +56,9 @@ pub enum StoreError {
     /// There is no such generation, or none before the current one.
     #[error("{0}; `qalqan status` lists the generations that are kept")]
     Unknown(String),
+    /// The generation is there, but cannot be served.
+    #[error(transparent)]
+    Unusable(#[from] OpenError),
 }
 
 /// What the current generation was made from.
@@ -150,8 +154,9 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When there is no such generation, or the store cannot be written.
-    pub fn rollback(&self, id: Option<&str>, now: Now) -> Result<PathBuf, StoreError> {
+    /// When there is no such generation, it cannot be opened, or the store cannot be written; the current generation
+    /// stays.
+    pub fn rollback(&self, id: Option<&str>, now: Now) -> Result<Snapshot, StoreError> {
         let _one_at_a_time = self.lock()?;
         let generations = self.generations();
         let found = match id {
@@ -167,8 +172,9 @@ impl Store {
                 None => "there is no generation before the current one".to_owned(),
             }));
         };
+        let snapshot = Snapshot::open(&self.file_of(&found.id))?;
         self.point_to(&found.id, now)?;
-        Ok(self.file_of(&found.id))
+        Ok(snapshot)
     }
 
     /// Waits until no other process reads lists into copies here; it is free again when this is dropped, or the process

@@ -373,13 +373,34 @@ fn generations_are_published_rolled_back_and_forgotten() {
     assert_eq!(world.store.current().as_ref(), Some(&published[2]));
     assert_eq!(world.store.generations().len(), 2);
     assert!(!published[0].exists());
-    assert_eq!(world.store.rollback(None, NOW).unwrap(), published[1]);
+    assert_eq!(world.store.rollback(None, NOW).unwrap().path(), published[1]);
     assert_eq!(rules(&world.store.current().unwrap()), ["0 exact b.example sinkhole"]);
     // It stays through a restart, until a list changes.
     assert_eq!(world.store.unchanged(&world.settings).as_ref(), Some(&published[1]));
     let id = published[2].file_stem().unwrap().to_str().unwrap().to_owned();
-    assert_eq!(world.store.rollback(Some(&id[..8]), NOW).unwrap(), published[2]);
+    assert_eq!(world.store.rollback(Some(&id[..8]), NOW).unwrap().path(), published[2]);
     assert!(world.store.rollback(Some("zz"), NOW).is_err());
+}
+
+#[test]
+fn nobody_is_rolled_back_to_a_generation_that_cannot_be_served() {
+    let mut world = World::new();
+    let mut publish = |name: &str| {
+        world.list("a", Format::Domains, format!("{name}.example\n"));
+        world.publish()
+    };
+    let (old, new) = (publish("a"), publish("b"));
+    // As one that an earlier release made, of another format.
+    let mut octets = fs::read(&old).unwrap();
+    octets[8] ^= 1;
+    fs::remove_file(&old).unwrap();
+    fs::write(&old, octets).unwrap();
+
+    let before = world.store.generations();
+    let refusal = world.store.rollback(None, NOW).unwrap_err().to_string();
+    assert!(refusal.contains("compile the lists again"), "{refusal}");
+    assert_eq!(world.store.current(), Some(new));
+    assert_eq!(world.store.generations(), before);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::apart::Share;
 use super::lists::{self, Cause, ListsError, Loaded};
 use super::overrides::OverridesFile;
 use crate::clock::Clock;
-use crate::compile::{self, Freshness, Store};
+use crate::compile::{self, Freshness, Store, StoreError};
 use crate::config::Config;
 use crate::control::{
     Backend, CacheStatus, Explain, Flush, Flushed, ListStatus, NewOverride, Problem, ProblemKind, Reloaded, Status,
@@ -358,8 +358,8 @@ impl Backend for Daemon {
             let _one_at_a_time = self.reloading.lock().await;
             let (store, now) = (self.store.clone(), self.clock.now());
             let work = stand_back(move || {
-                let path = store.rollback(generation.as_deref(), now)?;
-                lists::open(&store, &path)
+                let snapshot = store.rollback(generation.as_deref(), now)?;
+                Ok::<_, StoreError>(lists::loaded(&store, snapshot))
             });
             let failed = |message: String| Problem::new(ProblemKind::Failed, message);
             let loaded =

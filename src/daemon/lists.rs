@@ -193,15 +193,19 @@ pub fn rebuild_for_server(
 
 /// Opens a published generation.
 pub(super) fn open(store: &Store, path: &Path) -> Result<Loaded, ListsError> {
-    let snapshot = Arc::new(Snapshot::open(path)?);
+    Ok(loaded(store, Snapshot::open(path)?))
+}
+
+/// `snapshot` with what the store tells of its lists.
+pub(super) fn loaded(store: &Store, snapshot: Snapshot) -> Loaded {
     let report = store.last_report().and_then(|report| serde_json::from_value::<KeptReport>(report).ok());
     let lists = report.unwrap_or_default().lists;
     let faults = lists.iter().filter_map(|list| Some(format!("list {}: {}", list.name, list.kept_because.as_ref()?)));
-    Ok(Loaded {
-        snapshot,
+    Loaded {
+        snapshot: Arc::new(snapshot),
         faults: faults.collect(),
         last_success: lists.into_iter().map(|list| (list.name, list.last_success)).collect(),
-    })
+    }
 }
 
 fn tell(report: &Report) {
