@@ -35,7 +35,7 @@ fn main() {
     let mut worker = Worker::new(&pipeline);
     for _ in 0..rounds {
         for queries in queries.chunks(TOGETHER) {
-            worker.answer_all(queries.iter().map(Vec::as_slice));
+            assert_eq!(worker.answer_all(queries.iter().map(Vec::as_slice)), queries.len());
         }
     }
     println!("{} queries", rounds * queries.len());

@@ -2,9 +2,9 @@
 //!
 //! Look-ups are timed on 100 k and 1 M near-random names, `QALQAN_BENCH_LARGE=1` adds 10 M: of names drawn from all
 //! alike, so that memory is mostly cold, and of a thousand that are asked for again and again. Snapshot, policy and
-//! plain FST take turns at a few hundred names each; the snapshot also with sixteen names at once, as a worker asks it. What is shown is the middle of many such rounds, each shorter
-//! than a process is let run, so other work on the machine hardly shows. Names come from a seed: two runs on one
-//! machine may be compared.
+//! plain FST take turns at a few hundred names each; the snapshot also with sixteen names at once, as a worker asks it.
+//! What is shown is the middle of many such rounds, each shorter than a process is let run, so other work on the machine
+//! hardly shows. Names come from a seed: two runs on one machine may be compared.
 
 mod common;
 

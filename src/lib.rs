@@ -13,15 +13,15 @@
 //!            snapshot   one verified file, mapped and searched in place
 //!            compile    many lists become one snapshot: merge, guards, publish, roll back
 //! decisions  policy     a name, address or client -> Judgement; pure and synchronous
-//! answers    answer     replies: blocked forms, errors, EDNS, truncation
+//! answers    recursor   Upstream: iterate or forward, validate; sockets to name servers
 //!            cache      what the world said, in wire form, bounded in bytes
-//!            recursor   Upstream: iterate or forward, validate; sockets to name servers
+//!            answer     replies: blocked forms, errors, EDNS, truncation
 //!            filter     judges an answer by the same policy as a question
 //!            pipeline   policy -> cache -> recursor -> filter -> answer, written out once
 //! edges      metrics    counts outcomes, reads the rest when it is scraped
 //!            front      UDP and TCP, who may ask, how much at once
-//!            config     the file as written -> checked settings, errors by key
 //!            control    HTTP: API, its client, metrics, health
+//!            config     the file as written -> checked settings, errors by key
 //!            daemon     start in order, reload, drain
 //!            cli        the commands
 //! ```

@@ -223,7 +223,8 @@ impl Pipeline {
     /// Answers a query that has been read and looked up, or says that the world must be asked.
     ///
     /// The order of the stages is what the product does, so it is written out here and nowhere else. Runs on the
-    /// receiving thread: no await, no lock that is held for long, and no allocation but for a query that must wait.
+    /// receiving thread: no await, no lock that is held for long, and no allocation but for
+    /// a query that must wait, or the errors that come with a cached failure.
     /// `reply` is cleared, then holds the reply; it stays empty when there is none yet.
     pub fn respond(&self, arrival: &Arrival<'_>, view: &View, reply: &mut Vec<u8>) -> Step {
         let View { in_force, now } = view;
@@ -232,7 +233,7 @@ impl Pipeline {
         reply.clear();
         let request = match request {
             Ok(request) => request,
-            Err(error) => return self.turn_away(*error, client, reply),
+            Err(error) => return self.reject(*error, client, reply),
         };
         let mut outcome = Outcome::new(client, request.qtype);
         let cookie = match request.cookie {
@@ -377,20 +378,26 @@ impl Pipeline {
                 let written = answer::error(&self.settings.answer, asked, Rcode::REFUSED, errors, reply);
                 Step::Done(Outcome::new(client, request.qtype).end(Source::Error, written))
             }
-            Err(error) => self.turn_away(error, client, reply),
+            Err(error) => self.reject(error, client, reply),
         }
     }
 
-    /// Serves a client whose question cannot be asked now, because too much is waiting: with an answer past its time if
-    /// there is one (RFC 8767, section 5), or else with the reason why there is none.
+    /// Serves a client whose question cannot be asked now, because too much is waiting: with an answer that has come
+    /// meanwhile, one past its time (RFC 8767, section 5), or else the reason why there is none.
     pub fn shed(&self, pending: Box<Pending>, reply: &mut Vec<u8>) -> Outcome {
         let asked = pending.asked();
         let query = pending.query(&asked);
         let mut outcome = pending.outcome.clone();
         answer::begin(&asked, reply);
-        if query.ruling != Ruling::Redirected
-            && let Some(Found::Stale(answer)) = self.world.cache.find(query.key(), query.now, reply)
-            && let Course::Done = self.deliver(&query, &Served::stale(answer), &mut outcome, reply)
+        let found = || self.world.cache.find(query.key(), query.now, reply);
+        let served = match (query.ruling != Ruling::Redirected).then(found).flatten() {
+            // It will be renewed when there is time.
+            Some(Found::Fresh { answer, .. }) => Some(Served::cached(answer)),
+            Some(Found::Stale(answer)) => Some(Served::stale(answer)),
+            None => None,
+        };
+        if let Some(served) = served
+            && let Course::Done = self.deliver(&query, &served, &mut outcome, reply)
         {
             return outcome;
         }
@@ -429,7 +436,7 @@ impl Pipeline {
     }
 
     /// Meets what is no query with an error code or with silence.
-    fn turn_away(&self, error: RequestError, client: Client, reply: &mut Vec<u8>) -> Step {
+    fn reject(&self, error: RequestError, client: Client, reply: &mut Vec<u8>) -> Step {
         reply.clear();
         match error {
             RequestError::Short => Step::Drop(DropReason::Malformed),
@@ -628,7 +635,12 @@ impl Pipeline {
     async fn obtain(&self, subject: &Question, deadline: Instant, reply: &mut Vec<u8>) -> Result<Served, Unserved> {
         let stale = match self.world.cache.find(Key::from(subject), self.now(), reply) {
             // It has come meanwhile.
-            Some(Found::Fresh { answer, .. }) => return Ok(Served::cached(answer)),
+            Some(Found::Fresh { answer, wants_refresh }) => {
+                if wants_refresh {
+                    self.world.renew(subject);
+                }
+                return Ok(Served::cached(answer));
+            }
             Some(Found::Stale(answer)) => Some(answer),
             None => None,
         };

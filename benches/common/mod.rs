@@ -148,17 +148,16 @@ impl<'p> Worker<'p> {
         Self { pipeline, view, names: [[0; _]; _], room: Room::default(), replies: [const { Vec::new() }; _] }
     }
 
-    pub fn answer_all<'q>(&mut self, messages: impl Iterator<Item = &'q [u8]>) {
+    /// Answers what needs no waiting, and says how many that were.
+    pub fn answer_all<'q>(&mut self, messages: impl Iterator<Item = &'q [u8]>) -> usize {
         let Self { pipeline, view, names, room, replies } = self;
         let mut arrivals: SmallVec<[Arrival<'_>; MOST_TOGETHER]> = SmallVec::new();
         for (message, name) in messages.zip(names) {
             arrivals.push(Arrival::read(message, CLIENT, name));
         }
         pipeline.look_up_all(view, &mut arrivals, room);
-        for (arrival, reply) in arrivals.iter().zip(replies) {
-            let step = pipeline.respond(arrival, view, reply);
-            assert!(!matches!(black_box(step), Step::Drop(_)));
-        }
+        let steps = arrivals.iter().zip(replies).map(|(arrival, reply)| pipeline.respond(arrival, view, reply));
+        steps.filter(|step| matches!(black_box(step), Step::Done(_))).count()
     }
 }
 

@@ -71,8 +71,8 @@ mod traits {
     pub(super) const STRIPPED: u8 = 1 << 5;
 }
 
-/// The bit of a renewal that says that a newer answer is being asked for. The others say until when nobody is to ask
-/// because that has failed.
+/// The bit of a renewal that says that a newer answer is being asked for: later than any time. The others say until when
+/// nobody is to ask because that has failed.
 const UNDER_WAY: u32 = 1 << 31;
 
 /// Which TTLs an answer is sent out with.
@@ -340,12 +340,12 @@ impl Facts {
         Lifetime::After(self.age(now))
     }
 
-    /// Whether a newer one should be asked for now, while this one is still good, and nobody does.
+    /// Whether a newer one should be asked for now, while this one is still good, and nobody does or has failed to lately.
     ///
     /// In the last tenth of its time, and never for one that is good for less than ten seconds.
     pub(super) fn want_refresh(&self, now: Now) -> bool {
         let left = self.ttl().saturating_sub(self.age(now));
-        left <= self.ttl() / 10 && self.is_answer() && self.renewal() & UNDER_WAY == 0
+        left <= self.ttl() / 10 && self.is_answer() && now.seconds() >= self.renewal()
     }
 }
 

@@ -21,7 +21,7 @@ use crate::recursor::Resolution;
 use crate::wire::Malformed;
 
 use entry::{Facts, Lifetime};
-use table::{Id, Place, Table};
+use table::{Id, Table};
 
 pub use entry::{Answer, Entry};
 
@@ -224,14 +224,6 @@ impl Cache {
         Found::Fresh { answer, wants_refresh }
     }
 
-    /// What is known of the entry that is filed under exactly this key.
-    fn look(&self, hash: u64, key: Key<'_>) -> Option<(Facts, Place)> {
-        self.table.spot(hash).read(key.variant(), |words| {
-            let facts = Facts::read(words);
-            facts.are_for(key, words).then_some(facts)
-        })
-    }
-
     /// A failure is not served past its time.
     fn may_serve_stale(&self, facts: &Facts, now: Now) -> bool {
         facts.is_answer()
@@ -246,8 +238,8 @@ impl Cache {
 
     /// Files what the world said, and returns it in the form in which it is sent out.
     ///
-    /// A failure, of validation too, does not displace an answer that may be served past its time: that is what it is
-    /// kept for.
+    /// A failure, of validation too, is not filed while there is an answer that may be served, past its time if need be:
+    /// that is what it is kept for.
     ///
     /// # Errors
     ///
@@ -255,29 +247,47 @@ impl Cache {
     pub fn keep(&self, key: Key<'_>, resolution: &Resolution, now: Now) -> Result<Entry, Malformed> {
         let hash = self.hash(key.name, key.qtype);
         let id = Id { hash, variant: key.variant() };
-        let before = self.look(hash, key);
-        let failed = !entry::is_answer(resolution.rcode);
-        let failures = match &before {
-            _ if !failed => 0,
-            // Failures long past do not count against a name.
-            Some((facts, _)) if facts.overdue(now) <= 2 * facts.ttl() => facts.failures().saturating_add(1),
-            _ => 1,
-        };
+        let is_failure = !entry::is_answer(resolution.rcode);
+        let failures = if is_failure { self.failures_before(id, key, now).saturating_add(1) } else { 0 };
         let entry = Entry::new(key, resolution, &self.settings, failures, now)?;
-        if !failed {
-            self.forget_older(hash, key, now);
+        match is_failure {
+            true if self.have_wait(hash, key, now) => return Ok(entry),
+            true => {}
+            false => self.forget_older(hash, key, now),
         }
-        match before {
-            Some((facts, place)) if failed && facts.is_answer() && self.is_useful(&facts, now) => {
-                let until = now.seconds() + self.settings.stale.recheck.as_secs() as u32;
-                self.table.update(place, |words| entry::renewal_failed(words, until));
-            }
-            _ if entry.facts().ttl() > 0 => {
-                self.table.insert(id, entry.words(), |words| !self.is_useful(&Facts::read(words), now));
-            }
-            _ => self.table.remove(id, |words| Facts::read(words).are_for(key, words)),
+        match entry.facts().ttl() {
+            0 => self.table.remove(id, |words| Facts::read(words).are_for(key, words)),
+            _ => self.table.insert(id, entry.words(), |words| !self.is_useful(&Facts::read(words), now)),
         }
         Ok(entry)
+    }
+
+    /// How often the question has failed in a row. Failures long past do not count against it.
+    fn failures_before(&self, id: Id, key: Key<'_>, now: Now) -> u8 {
+        let failures = self.table.visit(id, |words| {
+            let facts = Facts::read(words);
+            let counts = facts.are_for(key, words) && facts.overdue(now) <= 2 * facts.ttl();
+            if counts { facts.failures() } else { 0 }
+        });
+        failures.unwrap_or(0)
+    }
+
+    /// Takes note that there is no newer answer to be had, with those that may be served meanwhile. Whether there are any.
+    fn have_wait(&self, hash: u64, key: Key<'_>, now: Now) -> bool {
+        let until = now.seconds().saturating_add(self.settings.stale.recheck.as_secs().try_into().unwrap_or(u32::MAX));
+        let mut have_any = false;
+        for other in std::iter::once(key).chain(key.others()) {
+            let is_own = other.variant() == key.variant();
+            self.table.visit(Id { hash, variant: other.variant() }, |words| {
+                let facts = Facts::read(words);
+                let is_good = facts.are_for(other, words) && facts.is_answer() && self.is_useful(&facts, now);
+                if is_good && (is_own || facts.stand_in_for(key, !facts.is_fresh(now))) {
+                    entry::renewal_failed(words, until);
+                    have_any = true;
+                }
+            });
+        }
+        have_any
     }
 
     /// Forgets what could stand in for a new answer but is past its time: it would be served when the new one is over.
@@ -297,7 +307,7 @@ impl Cache {
 
     /// Forgets what it has of `name`, with `below` also of all names below it, and says how many answers that were.
     ///
-    /// Looks at every entry, shard by shard.
+    /// Looks at every entry, a few at a time.
     pub fn flush(&self, name: &Name, below: bool) -> usize {
         self.table.remove_all(|words: &[AtomicU64]| {
             let own = Facts::read(words).name(words);
@@ -461,6 +471,28 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_leaves_what_stands_in_for_other_bits() {
+        let cache = Cache::new(Settings::default());
+        let plain = question("www.example.kz");
+        let with_do = Question { dnssec_ok: true, ..plain.clone() };
+        keep(&cache, &plain, &address(&plain), at(0));
+        for (seconds, expected) in [(280, "fresh"), (400, "stale")] {
+            keep(&cache, &with_do, &failure(&with_do), at(seconds));
+            assert_eq!(state(&cache, &with_do, at(seconds)), expected);
+            assert_eq!(state(&cache, &plain, at(seconds)), expected);
+        }
+        let Some(Found::Stale(answer)) = find(&cache, &with_do, at(429)) else { panic!("not stale") };
+        assert!(answer.has_failed_lately(at(429)));
+        // What cannot stand in is no reason to ask again at once.
+        let unvalidated = Question { checking_disabled: true, ..question("b.example.kz") };
+        let validated = question("b.example.kz");
+        keep(&cache, &unvalidated, &address(&unvalidated), at(0));
+        keep(&cache, &validated, &failure(&validated), at(0));
+        let Some(Found::Fresh { answer, .. }) = find(&cache, &validated, at(0)) else { panic!("not fresh") };
+        assert_eq!(answer.rcode(), Rcode::SERVFAIL);
+    }
+
+    #[test]
     fn an_older_answer_does_not_come_back_when_a_newer_one_is_over() {
         let cache = Cache::new(Settings::default());
         let plain = question("www.example.kz");
@@ -542,6 +574,12 @@ mod tests {
         assert_eq!([300, 549, 550, 551].map(wants_refresh), [false, false, true, false], "the next has its own");
         keep(&cache, &question, &failure(&question), at(560));
         assert_eq!(state(&cache, &question, at(560)), "fresh", "a failure does not displace what is good");
+
+        // Who has failed to get the next tries again, but not at once.
+        keep(&cache, &question, &Resolution { ttl: 3000, ..address(&question) }, at(600));
+        assert_eq!([3299, 3300, 3301].map(wants_refresh), [false, true, false]);
+        keep(&cache, &question, &failure(&question), at(3310));
+        assert_eq!([3311, 3339, 3340, 3341].map(wants_refresh), [false, false, true, false]);
     }
 
     #[test]

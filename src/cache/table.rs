@@ -7,7 +7,7 @@
 //!
 //! What leaves to make room is decided as in S3-FIFO ("FIFO queues are all you need for cache eviction", Yang and
 //! others, SOSP 2023). A new entry goes into a small ring. When it is the oldest there it moves on into the main ring if
-//! it has been asked for again; otherwise it leaves, and only a trace stays, by which it goes straight into the main
+//! it has been asked for again; otherwise it leaves, and only a ghost of it stays, by which it goes straight into the main
 //! ring should it come again soon. So a scan of names that are asked for once passes through the small ring alone. In
 //! the main ring what has been asked for meanwhile begins again as the newest. As long as the main ring is not full,
 //! everything moves on into it.
@@ -76,14 +76,18 @@ const DIVIDE: usize = 2;
 const TYPICAL_LEN: usize = 112;
 /// The parts of the rings of which one is the small one's.
 const SMALL_SHARE: usize = 10;
-/// How much of the memory a shard has at least, and how many shards there are at most.
-const SHARD_LEN: u64 = 16 << 20;
-const MOST_SHARDS: u64 = 64;
+/// Octets of a bucket of the index, with its share of ghosts, and of the entries that it is for.
+const BUCKET_LEN: usize = SLOTS * size_of::<u64>() + CROWD * size_of::<u32>();
+const FULL_BUCKET_LEN: usize = BUCKET_LEN + CROWD * TYPICAL_LEN;
+/// The most memory of a shard: so many buckets are a power of two, which a full index is best.
+const SHARD_LEN: u64 = (FULL_BUCKET_LEN as u64) << 14;
+/// How many entries are spared at most to make room for one: others wait meanwhile.
+const MOST_SPARED: usize = 256;
 
 impl Table {
     /// An empty table of at most `max_bytes`.
     pub(super) fn new(max_bytes: u64) -> Self {
-        let shards = (max_bytes / SHARD_LEN).clamp(1, MOST_SHARDS).next_power_of_two();
+        let shards = max_bytes.div_ceil(SHARD_LEN).max(1);
         Self { shards: (0..shards).map(|_| Shard::new((max_bytes / shards) as usize)).collect() }
     }
 
@@ -112,12 +116,17 @@ impl Table {
         self.shard(id.hash).remove(id, meant);
     }
 
-    /// Lets `change` change the entry at `place`, if it is still there.
-    pub(super) fn update<T>(&self, place: Place, change: impl FnOnce(&Words) -> T) -> Option<T> {
-        self.shard(place.hash).update(place, change)
+    /// Lets `look` look at the entry of `id`, or change it. That is not what counts as being asked for.
+    pub(super) fn visit<T>(&self, id: Id, look: impl FnOnce(&Words) -> T) -> Option<T> {
+        self.shard(id.hash).visit(id, look)
     }
 
-    /// Removes all entries that are `meant`, and says how many. Looks at every entry, shard by shard.
+    /// Lets `change` change the entry at `place`, if it is still there.
+    pub(super) fn update<T>(&self, place: Place, change: impl FnOnce(&Words) -> T) -> Option<T> {
+        if place == Place::NONE { None } else { self.shard(place.hash).update(place, change) }
+    }
+
+    /// Removes all entries that are `meant`, and says how many. Looks at every entry, a few at a time.
     pub(super) fn remove_all(&self, meant: impl Fn(&Words) -> bool) -> usize {
         self.shards.iter().map(|shard| shard.remove_all(&meant)).sum()
     }
@@ -142,39 +151,48 @@ impl<'t> Spot<'t> {
     /// the entry were not there.
     #[inline(always)]
     pub(super) fn read<T>(self, variant: u8, mut look: impl FnMut(&Words) -> Option<T>) -> Option<(T, Place)> {
-        let label = Slot::label(Id { hash: self.hash, variant });
-        for place in self.bucket {
-            let slot = Slot(place.load(Ordering::Acquire));
-            if !slot.has(label) {
-                continue;
-            }
-            let found = look(self.shard.words(slot));
-            // What was read was there only if the slot says so now: whoever overwrites an entry clears its slot first.
-            fence(Ordering::Acquire);
-            let now = Slot(place.load(Ordering::Relaxed));
-            if let Some(found) = found.filter(|_| now.is_same_as(slot)) {
-                if now.times() < 3 {
-                    // Who loses against another reader or the writer need not try again.
-                    let more = now.0 + Slot::ONCE;
-                    let _ = place.compare_exchange(now.0, more, Ordering::Relaxed, Ordering::Relaxed);
+        let tag = Slot::tag(Id { hash: self.hash, variant });
+        let mut bucket = self.bucket;
+        loop {
+            for cell in bucket {
+                let slot = Slot(cell.load(Ordering::Acquire));
+                if !slot.has(tag) {
+                    continue;
                 }
-                return Some((found, Place { hash: self.hash, slot }));
+                let found = look(self.shard.words(slot));
+                // What was read was there only if the slot says so now: whoever overwrites an entry clears its slot
+                // first.
+                fence(Ordering::Acquire);
+                let now = Slot(cell.load(Ordering::Relaxed));
+                if let Some(found) = found.filter(|_| now.is_same_as(slot)) {
+                    if now.times() < 3 {
+                        // Who loses against another reader or the writer need not try again.
+                        let more = now.0 + Slot::ONCE;
+                        let _ = cell.compare_exchange(now.0, more, Ordering::Relaxed, Ordering::Relaxed);
+                    }
+                    return Some((found, Place { hash: self.hash, slot }));
+                }
             }
+            // The bucket may have been divided since the spot was taken.
+            let divided = self.shard.bucket(self.hash);
+            if std::ptr::eq(divided, bucket) {
+                return None;
+            }
+            bucket = divided;
         }
-        None
     }
 
     /// Whether there may be an entry.
     pub(super) fn has_any(self) -> bool {
-        self.first().is_some()
+        Self { bucket: self.shard.bucket(self.hash), ..self }.first().is_some()
     }
 
     /// The first of the entries that there may be.
     #[inline]
     fn first(self) -> Option<&'t Words> {
-        let label = Slot::label(Id { hash: self.hash, variant: 0 });
-        let mut slots = self.bucket.iter().map(|place| Slot(place.load(Ordering::Relaxed)));
-        Some(self.shard.words(slots.find(|slot| slot.without_variant().has(label))?))
+        let tag = Slot::tag(Id { hash: self.hash, variant: 0 });
+        let mut slots = self.bucket.iter().map(|cell| Slot(cell.load(Ordering::Relaxed)));
+        Some(self.shard.words(slots.find(|slot| slot.without_variant().has(tag))?))
     }
 
     /// Has memory fetch what tells where entries are.
@@ -230,11 +248,15 @@ impl Memory {
 /// | bits | |
 /// |---|---|
 /// | 0 to 27 | the unit where it begins |
-/// | 28 to 38 | a number that another entry in the same place has not: how many have been filed before |
+/// | 28 to 38 | how many entries had been filed before, modulo 2,048 |
 /// | 39, 40 | how often it has been asked for, up to three times |
 /// | 41, 42 | the variant |
 /// | 43 to 62 | a part of the hash |
 /// | 63 | one |
+///
+/// The number tells an entry from another that has come to its unit. They would be taken for each other by a reader that
+/// has slept while exactly 2,048 more have been filed, or a multiple of that, and the last of them to answer the same
+/// question and at the same unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Slot(u64);
 
@@ -246,18 +268,18 @@ impl Slot {
     const ONCE: u64 = 1 << 39;
     const TIMES: u64 = 3 * Self::ONCE;
     const VARIANT_AT: u32 = 41;
-    const LABEL: u64 = !((1 << Self::VARIANT_AT) - 1);
+    const TAG: u64 = !((1 << Self::VARIANT_AT) - 1);
 
     /// What slots for `id` have alike.
     #[inline]
-    fn label(id: Id) -> u64 {
+    fn tag(id: Id) -> u64 {
         const PRESENT: u64 = 1 << 63;
-        PRESENT | id.hash >> 44 << 43 & !PRESENT | u64::from(id.variant & 3) << Self::VARIANT_AT
+        PRESENT | id.hash >> 44 << 43 | u64::from(id.variant & 3) << Self::VARIANT_AT
     }
 
-    fn new(label: u64, times: u64, number: u64, unit: usize) -> Self {
+    fn new(tag: u64, times: u64, number: u64, unit: usize) -> Self {
         let number = number % Self::NUMBERS;
-        Self(label | (times * Self::ONCE) | number << Self::NUMBER_AT | unit as u64)
+        Self(tag | (times * Self::ONCE) | number << Self::NUMBER_AT | unit as u64)
     }
 
     #[inline]
@@ -266,8 +288,8 @@ impl Slot {
     }
 
     #[inline]
-    fn has(self, label: u64) -> bool {
-        self.0 & Self::LABEL == label
+    fn has(self, tag: u64) -> bool {
+        self.0 & Self::TAG == tag
     }
 
     fn without_variant(self) -> Self {
@@ -304,8 +326,8 @@ struct Shard {
 struct Rings {
     small: Ring,
     main: Ring,
-    /// Traces of what has left the small ring, at places that hashes choose.
-    traces: Box<[u32]>,
+    /// What is left of entries that have left the small ring, where hashes choose; zero: nothing.
+    ghosts: Box<[u32]>,
     /// How many entries have been filed.
     filed: u64,
     statistics: Statistics,
@@ -371,10 +393,11 @@ impl Rings {
         self.statistics.bytes = self.statistics.bytes.saturating_sub(account(units));
     }
 
-    fn trace(&mut self, hash: u64) -> Option<(&mut u32, u32)> {
+    /// Where a ghost of this hash is or may be put, and what it is.
+    fn ghost(&mut self, hash: u64) -> (&mut u32, u32) {
         let at = (hash >> 16) as u32;
-        let place = (u64::from(at) * self.traces.len() as u64) >> 32;
-        Some((self.traces.get_mut(place as usize)?, at.reverse_bits() | 1))
+        let cell = (u64::from(at) * self.ghosts.len() as u64) >> 32;
+        (&mut self.ghosts[cell as usize], at.reverse_bits() | 1)
     }
 }
 
@@ -398,8 +421,7 @@ fn read_first_word(word: u64) -> (u64, usize) {
 
 impl Shard {
     fn new(bytes: usize) -> Self {
-        const BUCKET_LEN: usize = SLOTS * size_of::<u64>() + CROWD * size_of::<u32>();
-        let most_buckets = (bytes / (BUCKET_LEN + CROWD * TYPICAL_LEN)).next_power_of_two();
+        let most_buckets = (bytes / FULL_BUCKET_LEN).next_power_of_two();
         let units = (bytes.saturating_sub(most_buckets * BUCKET_LEN) / UNIT_LEN).min(Slot::MOST_UNITS);
         let small = units / SMALL_SHARE;
         Self {
@@ -410,7 +432,7 @@ impl Shard {
             rings: Mutex::new(Rings {
                 small: Ring::new(0, small),
                 main: Ring::new(small, units - small),
-                traces: vec![0; CROWD * most_buckets].into(),
+                ghosts: vec![0; CROWD * most_buckets].into(),
                 filed: 0,
                 statistics: Statistics::default(),
             }),
@@ -435,31 +457,32 @@ impl Shard {
 
     fn insert(&self, id: Id, entry: &[u64], useless: &dyn Fn(&Words) -> bool) {
         let mut rings = self.rings.lock();
-        let known = self.take_out(&mut rings, id, |_| true);
+        let known = self.filed(id);
+        if let Some((cell, _)) = known {
+            self.take_out(&mut rings, cell);
+        }
+        let (cell, ghost) = rings.ghost(id.hash);
+        let is_back = *cell == ghost;
+        if is_back {
+            *cell = 0;
+        }
         let units = entry.len().div_ceil(UNIT);
-        let (trace, mark) = match rings.trace(id.hash) {
-            Some((trace, mark)) => (*trace == mark, mark),
-            None => (false, 0),
-        };
         let which = match known {
             // What comes again in its time stays where it was.
-            Some(old) if old.unit() >= rings.main.first => Which::Main,
-            _ if trace => Which::Main,
+            Some((_, old)) if old.unit() >= rings.main.first => Which::Main,
+            _ if is_back || units > rings.small.capacity => Which::Main,
             _ => Which::Small,
         };
-        if let Some((place, _)) = rings.trace(id.hash).filter(|(place, _)| **place == mark) {
-            *place = 0;
-        }
-        if units > MOST_UNITS {
+        if units > MOST_UNITS.min(rings.main.capacity) {
             return;
         }
         let Some(unit) = self.make_room(&mut rings, which, units, useless) else { return };
-        let times = known.map_or(0, Slot::times);
+        let times = known.map_or(0, |(_, old)| old.times());
         rings.filed += 1;
-        let slot = Slot::new(Slot::label(id), times, rings.filed, unit);
+        let slot = Slot::new(Slot::tag(id), times, rings.filed, unit);
         self.write(unit, std::iter::once(first_word(id.hash, units)).chain(entry.iter().skip(1).copied()));
         self.grow(&rings);
-        self.free_place(&mut rings, id.hash).store(slot.0, Ordering::Release);
+        self.free_cell(&mut rings, id.hash).store(slot.0, Ordering::Release);
         rings.statistics.entries += 1;
         rings.statistics.bytes += account(units);
     }
@@ -468,7 +491,7 @@ impl Shard {
     fn write(&self, unit: usize, words: impl Iterator<Item = u64>) {
         // Who reads one of them sees the slot cleared afterwards.
         fence(Ordering::Release);
-        self.arena.from(UNIT * unit).iter().zip(words).for_each(|(place, word)| place.store(word, Ordering::Relaxed));
+        self.arena.from(UNIT * unit).iter().zip(words).for_each(|(old, word)| old.store(word, Ordering::Relaxed));
     }
 
     /// Units that lie together, in one of the rings; `None` when that is not large enough.
@@ -479,7 +502,7 @@ impl Shard {
         units: usize,
         useless: &dyn Fn(&Words) -> bool,
     ) -> Option<usize> {
-        loop {
+        for spared in 0.. {
             let ring = rings.ring(which);
             if let Some(gap) = ring.gap_before(units) {
                 if gap > 0 {
@@ -487,23 +510,27 @@ impl Shard {
                 }
                 return Some(rings.ring(which).take(units));
             }
-            self.give_up_oldest(rings, which, useless)?;
+            self.give_up_oldest(rings, which, &|words| spared >= MOST_SPARED || useless(words))?;
         }
+        None
     }
 
-    /// Frees the place of the oldest entry of a ring; `None` when there is none.
+    /// Frees the units of the oldest entry of a ring; `None` when there is none.
+    ///
+    /// If it moves on, the main ring makes room for it; there it does not go on, for when the oldest has been given up
+    /// one of its size fits.
     fn give_up_oldest(&self, rings: &mut Rings, which: Which, useless: &dyn Fn(&Words) -> bool) -> Option<()> {
         let unit = rings.ring(which).oldest()?;
         let words = self.arena.from(UNIT * unit);
         let (hash, units) = read_first_word(words.first()?.load(Ordering::Relaxed));
         rings.ring(which).give_back(units.max(1));
         // Gaps and what was replaced have no slot any more.
-        let place = self.bucket(hash).iter().find(|place| {
-            let slot = Slot(place.load(Ordering::Relaxed));
+        let cell = self.bucket(hash).iter().find(|cell| {
+            let slot = Slot(cell.load(Ordering::Relaxed));
             slot != Slot::EMPTY && slot.unit() == unit
         });
-        let Some(place) = place else { return Some(()) };
-        let slot = Slot(place.swap(Slot::EMPTY.0, Ordering::Relaxed));
+        let Some(cell) = cell else { return Some(()) };
+        let slot = Slot(cell.swap(Slot::EMPTY.0, Ordering::Relaxed));
         let times = slot.times();
         let moves_on = match which {
             Which::Small => times > 0 || rings.main.gap_before(units).is_some(),
@@ -513,14 +540,15 @@ impl Shard {
         if let Some(to) = moved {
             let times = if which == Which::Main { times - 1 } else { times };
             rings.filed += 1;
-            let slot = Slot::new(slot.0 & Slot::LABEL, times, rings.filed, to);
+            let slot = Slot::new(slot.0 & Slot::TAG, times, rings.filed, to);
             // From low to high: where it goes may reach into where it was, which then lies above.
             self.write(to, words[..UNIT * units].iter().map(|word| word.load(Ordering::Relaxed)));
-            place.store(slot.0, Ordering::Release);
+            cell.store(slot.0, Ordering::Release);
             return Some(());
         }
-        if let Some((trace, mark)) = rings.trace(hash).filter(|_| which == Which::Small) {
-            *trace = mark;
+        if which == Which::Small {
+            let (cell, ghost) = rings.ghost(hash);
+            *cell = ghost;
         }
         rings.statistics.evictions += 1;
         rings.left(units);
@@ -536,84 +564,91 @@ impl Shard {
         // The new one takes over from the one that its entries were in, which readers find them in until then.
         let old = self.bucket_at(buckets - (buckets + 1).next_power_of_two() / 2);
         let mut free = self.bucket_at(buckets).iter();
-        let is_new = |place: &AtomicU64| {
-            let slot = Slot(place.load(Ordering::Relaxed));
-            let word = self.words(slot).first().map_or(0, |word| word.load(Ordering::Relaxed));
-            slot != Slot::EMPTY && bucket_of(read_first_word(word).0, buckets + 1) == buckets
+        let is_new = |cell: &AtomicU64| {
+            let slot = Slot(cell.load(Ordering::Relaxed));
+            slot != Slot::EMPTY && bucket_of(self.first_word(slot).0, buckets + 1) == buckets
         };
-        for place in old.iter().filter(|place| is_new(place)) {
+        for cell in old.iter().filter(|cell| is_new(cell)) {
             if let Some(free) = free.next() {
-                free.store(place.load(Ordering::Relaxed), Ordering::Release);
+                free.store(cell.load(Ordering::Relaxed), Ordering::Release);
             }
         }
         self.buckets.store(buckets + 1, Ordering::Release);
-        for place in old.iter().filter(|place| is_new(place)) {
-            place.store(Slot::EMPTY.0, Ordering::Relaxed);
+        for cell in old.iter().filter(|cell| is_new(cell)) {
+            cell.store(Slot::EMPTY.0, Ordering::Relaxed);
         }
     }
 
-    /// A slot in the bucket for `hash`; the entry that was least asked for leaves when all are taken.
-    fn free_place(&self, rings: &mut Rings, hash: u64) -> &AtomicU64 {
-        let slots = self.bucket(hash).iter();
-        let weakest = slots.min_by_key(|place| match Slot(place.load(Ordering::Relaxed)) {
+    /// A cell for a slot in the bucket for `hash`; the entry that was least asked for leaves when all are taken.
+    fn free_cell(&self, rings: &mut Rings, hash: u64) -> &AtomicU64 {
+        let weakest = self.bucket(hash).iter().min_by_key(|cell| match Slot(cell.load(Ordering::Relaxed)) {
             Slot::EMPTY => (0, 0),
             slot => (1 + slot.times(), slot.unit()),
         });
-        let place = weakest.expect("a bucket has slots");
-        let slot = Slot(place.swap(Slot::EMPTY.0, Ordering::Relaxed));
-        if slot != Slot::EMPTY {
+        let cell = weakest.expect("a bucket has cells");
+        if Slot(cell.load(Ordering::Relaxed)) != Slot::EMPTY {
             rings.statistics.evictions += 1;
-            rings.left(self.units(slot));
+            self.take_out(rings, cell);
         }
-        place
+        cell
     }
 
-    fn units(&self, slot: Slot) -> usize {
-        self.words(slot).first().map_or(0, |word| read_first_word(word.load(Ordering::Relaxed)).1)
+    /// The hash and the number of units of the entry that `slot` is about.
+    fn first_word(&self, slot: Slot) -> (u64, usize) {
+        read_first_word(self.words(slot).first().map_or(0, |word| word.load(Ordering::Relaxed)))
     }
 
-    /// Takes an entry of `id` that is `meant` out of the index.
-    fn take_out(&self, rings: &mut Rings, id: Id, meant: impl Fn(&Words) -> bool) -> Option<Slot> {
-        let label = Slot::label(id);
-        for place in self.bucket(id.hash) {
-            let slot = Slot(place.load(Ordering::Relaxed));
-            let words = self.words(slot);
-            let hash = |words: &Words| words.first().map(|word| read_first_word(word.load(Ordering::Relaxed)).0);
-            if slot.has(label) && hash(words) == Some(read_first_word(id.hash).0) && meant(words) {
-                rings.left(self.units(slot));
-                place.store(Slot::EMPTY.0, Ordering::Relaxed);
-                return Some(slot);
-            }
-        }
-        None
+    /// The slot of the entry of `id`, and its cell.
+    fn filed(&self, id: Id) -> Option<(&AtomicU64, Slot)> {
+        let hash = read_first_word(id.hash).0;
+        let mut slots = self.bucket(id.hash).iter().map(|cell| (cell, Slot(cell.load(Ordering::Relaxed))));
+        slots.find(|(_, slot)| slot.has(Slot::tag(id)) && self.first_word(*slot).0 == hash)
+    }
+
+    /// Takes an entry out of the index.
+    fn take_out(&self, rings: &mut Rings, cell: &AtomicU64) {
+        let slot = Slot(cell.swap(Slot::EMPTY.0, Ordering::Relaxed));
+        rings.left(self.first_word(slot).1);
     }
 
     fn remove(&self, id: Id, meant: impl Fn(&Words) -> bool) {
-        self.take_out(&mut self.rings.lock(), id, meant);
+        let mut rings = self.rings.lock();
+        if let Some((cell, _)) = self.filed(id).filter(|(_, slot)| meant(self.words(*slot))) {
+            self.take_out(&mut rings, cell);
+        }
+    }
+
+    // Nothing moves while the lock is held.
+
+    fn visit<T>(&self, id: Id, look: impl FnOnce(&Words) -> T) -> Option<T> {
+        let _rings = self.rings.lock();
+        self.filed(id).map(|(_, slot)| look(self.words(slot)))
     }
 
     fn update<T>(&self, place: Place, change: impl FnOnce(&Words) -> T) -> Option<T> {
-        // Nothing moves while the lock is held.
         let _rings = self.rings.lock();
-        let mut slots = self.bucket(place.hash).iter().map(|slot| Slot(slot.load(Ordering::Relaxed)));
+        let mut slots = self.bucket(place.hash).iter().map(|cell| Slot(cell.load(Ordering::Relaxed)));
         let slot = slots.find(|slot| *slot != Slot::EMPTY && slot.is_same_as(place.slot))?;
         Some(change(self.words(slot)))
     }
 
     fn remove_all(&self, meant: &impl Fn(&Words) -> bool) -> usize {
-        let mut rings = self.rings.lock();
-        let mut removed = 0;
-        for bucket in 0..self.buckets.load(Ordering::Relaxed) {
-            for place in self.bucket_at(bucket) {
-                let slot = Slot(place.load(Ordering::Relaxed));
+        let (mut bucket, mut removed) = (0, 0);
+        loop {
+            // Others take their turns between buckets. What a division moves meanwhile comes to a later one.
+            let mut rings = self.rings.lock();
+            if bucket == self.buckets.load(Ordering::Relaxed) {
+                return removed;
+            }
+            for cell in self.bucket_at(bucket) {
+                let slot = Slot(cell.load(Ordering::Relaxed));
                 if slot != Slot::EMPTY && meant(self.words(slot)) {
-                    place.store(Slot::EMPTY.0, Ordering::Relaxed);
-                    rings.left(self.units(slot));
+                    self.take_out(&mut rings, cell);
                     removed += 1;
                 }
             }
+            bucket += 1;
         }
-        removed
     }
 }
 
@@ -719,7 +754,7 @@ mod tests {
         let Statistics { entries, evictions, .. } = table.statistics();
         assert_eq!(entries + evictions, filed);
 
-        // Of what has left lately a trace remains: it goes where it is not in the way of a scan.
+        // Of what has left lately a ghost remains: it goes where it is not in the way of a scan.
         let back: Vec<u64> = (3000..3950).filter(|number| read(&table, *number).is_none()).rev().take(20).collect();
         for &number in &back {
             table.insert(id(number), &entry(number, number, 14), |_| false);

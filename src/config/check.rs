@@ -29,6 +29,8 @@ const MIN_PAYLOAD: u16 = 512;
 const MAX_SIGNATURE_SKEW: Duration = Duration::from_secs(86_400);
 /// Far more threads than there are cores would only wait for each other.
 const MAX_WORKERS: usize = 1024;
+/// More memory than any machine has, for the cache, in octets.
+const MAX_CACHE: u64 = 1 << 40;
 /// The longest name of a list.
 const MAX_LIST_NAME: usize = 64;
 
@@ -84,6 +86,9 @@ impl Checker<'_> {
             if is_zero {
                 self.fault(key, "with 0 nobody is answered; write more");
             }
+        }
+        if cache.max_bytes.0 > MAX_CACHE {
+            self.fault("cache.max-bytes", "no machine has that much memory; write up to \"1TiB\"");
         }
         if cache.min_ttl.0 > cache.max_ttl.0 {
             self.fault("cache.min-ttl", "it is above cache.max-ttl; lower it");

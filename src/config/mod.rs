@@ -254,6 +254,7 @@ mod tests {
             ("[resolver]\nsignature-skew = \"2d\"", "q.toml:2: resolver.signature-skew: a clock that is off by more"),
             ("[limits]\nwaiting = 0", "q.toml:2: limits.waiting: with 0 nobody is answered"),
             ("[resolver]\nclient-timeout = \"0s\"", "q.toml:2: resolver.client-timeout: with 0 nobody is answered"),
+            ("[cache]\nmax-bytes = \"2TiB\"", "q.toml:2: cache.max-bytes: no machine has that much memory"),
             ("[servers]", "q.toml:1: servers: there is no such key; the keys here are `server`, "),
             (
                 "[server]\n\nlisten = \"127.0.0.1:53\"",

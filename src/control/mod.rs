@@ -65,7 +65,7 @@ pub trait Backend: Send + Sync + 'static {
     fn rollback(&self, generation: Option<String>) -> BoxFuture<'_, Result<Reloaded, Problem>>;
 
     /// Forgets what the cache has of a name, and says how many answers that were.
-    fn flush(&self, flush: &Flush) -> Flushed;
+    fn flush(&self, flush: Flush) -> BoxFuture<'_, Result<Flushed, Problem>>;
 
     /// The run-time overrides in force.
     fn overrides(&self) -> Vec<Override>;

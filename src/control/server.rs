@@ -189,7 +189,7 @@ async fn call(request: Request<Incoming>, path: &str, backend: &dyn Backend) -> 
         }
         (_, "/api/v1/flush") => {
             let flush: Flush = body(request).await?;
-            Ok(ok(&backend.flush(&flush)))
+            backend.flush(flush).await.map(|done| ok(&done))
         }
         (_, "/api/v1/explain") => {
             let what: Explain = body(request).await?;

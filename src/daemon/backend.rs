@@ -371,9 +371,14 @@ impl Backend for Daemon {
         .boxed()
     }
 
-    fn flush(&self, flush: &Flush) -> Flushed {
-        self.resolver.flush(&flush.name, flush.below);
-        Flushed { forgotten: self.pipeline.flush(&flush.name, flush.below) }
+    fn flush(&self, Flush { name, below }: Flush) -> BoxFuture<'_, Result<Flushed, Problem>> {
+        let (resolver, pipeline) = (self.resolver.clone(), self.pipeline.clone());
+        // It looks at all that is kept, which takes longer than the threads that answer have time.
+        let work = tokio::task::spawn_blocking(move || {
+            resolver.flush(&name, below);
+            Flushed { forgotten: pipeline.flush(&name, below) }
+        });
+        work.map(|done| done.map_err(|error| Problem::new(ProblemKind::Failed, error.to_string()))).boxed()
     }
 
     fn overrides(&self) -> Vec<Override> {

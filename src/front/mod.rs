@@ -363,8 +363,11 @@ mod tests {
     use crate::clock::Clock;
     use crate::pipeline::testing::{World, address, query, read};
     use crate::pipeline::{Outcome, Settings as PipelineSettings};
-    use crate::policy::Policy;
+    use crate::policy::{self, OverrideSet, Policy};
     use crate::query::{Rcode, RecordType};
+    use crate::rule::Scope;
+    use crate::snapshot::ListEntry;
+    use crate::snapshot::testing::{rule, snapshot};
 
     #[derive(Default)]
     struct Tally(Mutex<(Vec<Outcome>, Vec<DropReason>)>);
@@ -388,15 +391,21 @@ mod tests {
     }
 
     fn serve(change: impl FnOnce(&mut Settings)) -> Served {
+        serve_with(Policy::unfiltered(), change, |_| {})
+    }
+
+    /// Calls `before` when the sockets are there and nobody looks after them yet.
+    fn serve_with(policy: Policy, change: impl FnOnce(&mut Settings), before: impl FnOnce(SocketAddr)) -> Served {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let _guard = runtime.enter();
         let world = World::new(address);
         let settings = PipelineSettings::default();
-        let pipeline = Pipeline::new(settings, world.clone(), Policy::unfiltered(), Clock::system());
+        let pipeline = Pipeline::new(settings, world.clone(), policy, Clock::system());
         let mut settings = Settings { listen: vec!["127.0.0.1:0".parse().unwrap()], workers: 1, ..Settings::default() };
         change(&mut settings);
         let sockets = Sockets::bind(&settings).unwrap();
         let addresses = sockets.addresses().to_vec();
+        before(addresses[0]);
         let tally = Arc::new(Tally::default());
         let front = Front::start(sockets, &settings, pipeline, |_| tally.clone()).unwrap();
         Served { front, addresses, world, tally, runtime }
@@ -656,6 +665,57 @@ mod tests {
             }
         });
         assert!(served.tally.0.lock().0.iter().all(|outcome| outcome.dropped.is_none()));
+    }
+
+    #[test]
+    fn what_comes_together_gets_each_its_own_answer() {
+        let snapshot = snapshot(&[ListEntry::new("list")], &[(0, rule("listed.kz", Scope::Subdomains))]);
+        let policy = Policy::new(policy::Settings::default(), Some(Arc::new(snapshot)), OverrideSet::default());
+        let clients = ["127.0.0.1:0", "127.0.0.2:0"].map(|address| UdpSocket::bind(address).unwrap());
+        // By its number: who asks, and for what.
+        let is_refused = |id: u16| id.is_multiple_of(5);
+        let asks_for = |id: u16| match id % 3 {
+            0 => format!("n{id}.listed.kz"),
+            1 => format!("n{id}.kz"),
+            _ => "notify.kz".to_owned(),
+        };
+        let served = serve_with(
+            policy,
+            |settings| settings.admission.refuse = vec!["127.0.0.2/32".parse().unwrap()],
+            |to| {
+                for id in 0..200_u16 {
+                    let mut request = query(&asks_for(id), RecordType::A);
+                    request[..2].copy_from_slice(&id.to_be_bytes());
+                    // NOTIFY, which is not for a resolver.
+                    request[2] |= if id % 3 == 2 { 4 << 3 } else { 0 };
+                    let client = &clients[usize::from(is_refused(id))];
+                    client.send_to(&request, to).unwrap();
+                    // And what is no message at all.
+                    client.send_to(&request[..5], to).unwrap();
+                }
+            },
+        );
+        let mut seen = [false; 200];
+        for (client, asked) in clients.iter().zip([160, 40]) {
+            client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            for _ in 0..asked {
+                let mut octets = [0; 512];
+                let len = client.recv(&mut octets).unwrap();
+                let reply = read(&octets[..len]);
+                let id = reply.header.id;
+                let expected: (_, &[u8]) = match id % 3 {
+                    2 => (Rcode::NOTIMP, &[]),
+                    _ if is_refused(id) => (Rcode::REFUSED, &[]),
+                    0 => (Rcode::NOERROR, &[0, 0, 0, 0]),
+                    _ => (Rcode::NOERROR, &[192, 0, 2, 1]),
+                };
+                let address: Vec<u8> = reply.message.answer.iter().flat_map(|set| set.rdata[0].to_vec()).collect();
+                assert_eq!((reply.message.rcode, &address[..]), expected, "{id}");
+                assert!(reply.message.answer.iter().all(|set| set.name.to_string() == asks_for(id)), "{id}");
+                assert!(!std::mem::replace(&mut seen[usize::from(id)], true), "{id}");
+            }
+        }
+        assert_eq!(served.tally.0.lock().1, [DropReason::Malformed; 200]);
     }
 
     #[test]

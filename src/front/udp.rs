@@ -156,7 +156,7 @@ impl Serving<'_> {
         let Worker { service, recorder, .. } = worker;
         let round = service.round();
         let began = round.began;
-        let mut settle = |step: Step, path: &ReturnPath, reply: &mut Vec<u8>| match step {
+        let mut conclude = |step: Step, path: &ReturnPath, reply: &mut Vec<u8>| match step {
             Step::Done(outcome) => done.push(outcome),
             Step::Drop(reason) => recorder.dropped(reason),
             Step::Ask(pending) => match service.admission.wait(pending.client().ip()) {
@@ -180,7 +180,7 @@ impl Serving<'_> {
             let Some(address) = path.client() else { continue };
             let client = Client { address, transport: Transport::Udp };
             match service.turn_away(&round, message, client, reply) {
-                Some(step) => settle(step, path, reply),
+                Some(step) => conclude(step, path, reply),
                 None => {
                     arrivals.push(Arrival::read(message, client, name));
                     ways.push((path, reply));
@@ -189,7 +189,7 @@ impl Serving<'_> {
         }
         service.pipeline.look_up_all(&round.view, &mut arrivals, room);
         for (arrival, (path, reply)) in arrivals.iter().zip(ways) {
-            settle(service.pipeline.respond(arrival, &round.view, reply), path, reply);
+            conclude(service.pipeline.respond(arrival, &round.view, reply), path, reply);
         }
         drop(arrivals);
         // They leave together, so they took as long as each other.

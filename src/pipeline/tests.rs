@@ -745,6 +745,55 @@ async fn a_prohibited_client_is_told_so() {
 }
 
 #[test]
+fn together_queries_are_answered_as_they_are_alone() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let rules =
+        [("a.kz", Action::Sinkhole), ("b.a.kz", Action::NxDomain), ("c.kz", Action::Cname("d.kz".parse().unwrap()))];
+    let names = ["kz", "a.kz", "b.a.kz", "x.b.a.kz", "c.kz", "d.kz", "www.d.kz", "example", "."];
+    let bench = runtime.block_on(async {
+        let bench = Bench::new(orders(&rules), |settings| settings.non_recursive = NonRecursive::FromCache);
+        for known in ["d.kz", "example", "."] {
+            bench.reply(&query(known, RecordType::A)).await;
+        }
+        bench
+    });
+    let asked =
+        (proptest::sample::select(names.to_vec()), prop_oneof![Just(RecordType::A), any::<u16>().prop_map(RecordType)]);
+    let change = proptest::option::of((2..40_usize, any::<u8>()));
+    let query_like = (asked, any::<bool>(), change).prop_map(|((name, qtype), with_edns, change)| {
+        let mut request = if with_edns { edns_query(name, qtype, true) } else { query(name, qtype) };
+        if let Some((at, octet)) = change.filter(|(at, _)| *at < request.len()) {
+            request[at] = octet;
+        }
+        request
+    });
+    let bytes = proptest::collection::vec(any::<u8>(), 0..60);
+    let messages = proptest::collection::vec(prop_oneof![9 => query_like, 1 => bytes], 1..=64);
+    let _guard = runtime.enter();
+    let room = Mutex::new(crate::policy::Room::default());
+    TestRunner::new(ProptestConfig::with_cases(500))
+        .run(&messages, |messages| {
+            let view = bench.pipeline.view(bench.pipeline.now());
+            let mut names = vec![[0; MAX_NAME_LEN]; messages.len()];
+            let mut arrivals: Vec<Arrival<'_>> = messages
+                .iter()
+                .zip(&mut names)
+                .map(|(message, name)| Arrival::read(message, client(Transport::Udp), name))
+                .collect();
+            bench.pipeline.look_up_all(&view, &mut arrivals, &mut room.lock());
+            for (arrival, message) in arrivals.iter().zip(&messages) {
+                let (mut together, mut alone) = (vec![1], vec![2]);
+                let step = bench.pipeline.respond(arrival, &view, &mut together);
+                let expected = bench.pipeline.answer(message, client(Transport::Udp), &view, &mut alone);
+                prop_assert_eq!(&together, &alone, "{:?}", message);
+                prop_assert_eq!(format!("{step:?}"), format!("{expected:?}"), "{:?}", message);
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
 fn any_bytes_are_answered_or_dropped() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let bench = runtime.block_on(async { Bench::new(orders(&[("kz", Action::Sinkhole)]), |_| {}) });
