@@ -19,6 +19,8 @@ use tokio::io::unix::AsyncFd;
 
 /// Datagrams that are received and sent together at most.
 pub(super) const BATCH: usize = 64;
+/// Datagrams that there is room made for at least. To make it costs time whether they come or not.
+const LEAST_ROOM: usize = 16;
 /// A query that is longer is none: we say that we take 1232 octets.
 const REQUEST_ROOM: usize = 2048;
 /// What most replies fit into; a longer one takes more once.
@@ -114,6 +116,10 @@ pub(super) struct Batch {
     slots: Box<[Slot]>,
     headers: Box<[mmsghdr]>,
     received: usize,
+    /// How many the next call may receive.
+    room: usize,
+    /// The last call received as many as it could.
+    is_full: bool,
     /// The socket tells our own address.
     with_control: bool,
 }
@@ -141,6 +147,8 @@ impl Batch {
             slots: (0..BATCH).map(|_| slot()).collect(),
             headers: (0..BATCH).map(|_| header()).collect(),
             received: 0,
+            room: LEAST_ROOM,
+            is_full: false,
             with_control,
         }
     }
@@ -148,8 +156,9 @@ impl Batch {
     /// Takes what has come; waits for the first datagram if `wait` says so, and returns with nothing when the socket
     /// was shut down.
     pub(super) fn receive(&mut self, socket: &UdpSocket, wait: Wait) -> io::Result<()> {
-        self.received = 0;
-        for (slot, header) in self.slots.iter_mut().zip(&mut self.headers) {
+        (self.received, self.is_full) = (0, false);
+        let headers = &mut self.headers[..self.room];
+        for (slot, header) in self.slots.iter_mut().zip(headers.iter_mut()) {
             slot.path.name_len = NAME_ROOM as u8;
             slot.path.control_len = if self.with_control { CONTROL_ROOM as u8 } else { 0 };
             slot.data = iovec { iov_base: slot.request.as_mut_ptr().cast(), iov_len: REQUEST_ROOM };
@@ -162,10 +171,18 @@ impl Batch {
                 Wait::ForOne => libc::MSG_WAITFORONE,
                 Wait::Not => libc::MSG_DONTWAIT,
             };
-            let headers = self.headers.as_mut_ptr();
-            libc::recvmmsg(socket.as_raw_fd(), headers, BATCH as c_uint, flags as _, ptr::null_mut())
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                headers.len() as c_uint,
+                flags as _,
+                ptr::null_mut(),
+            )
         };
         self.received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        self.is_full = self.received == self.room;
+        // What comes now is more or less what came just before.
+        self.room = (4 * self.received).clamp(LEAST_ROOM, BATCH);
         for (slot, header) in self.slots.iter_mut().zip(&self.headers[..self.received]) {
             let message = &header.msg_hdr;
             let is_whole = message.msg_flags & libc::MSG_TRUNC == 0;
@@ -180,7 +197,7 @@ impl Batch {
 
     /// Whether there was room for no more.
     pub(super) fn is_full(&self) -> bool {
-        self.received == BATCH
+        self.is_full
     }
 
     /// Whether the last call received nothing, or nothing but what a socket reports that was shut down.

@@ -151,7 +151,18 @@ impl Serving<'_> {
         }
     }
 
+    /// Answers a batch and sends the replies.
     fn serve(&mut self) {
+        let began = self.answer();
+        // They leave together, so they took as long as each other.
+        let took = began.elapsed();
+        self.done.drain(..).for_each(|outcome| self.worker.recorder.record(&outcome, took));
+        let lost = self.batch.send(&self.worker.socket);
+        self.count_lost(lost);
+    }
+
+    /// Writes the replies that need no waiting, and says when it began.
+    fn answer(&mut self) -> Instant {
         let Self { worker, batch, outbox, runtime, done, names, room, .. } = self;
         let Worker { service, recorder, .. } = worker;
         let round = service.round();
@@ -188,15 +199,10 @@ impl Serving<'_> {
             }
         }
         service.pipeline.look_up_all(&round.view, &mut arrivals, room);
-        for (arrival, (path, reply)) in arrivals.iter().zip(ways) {
+        for (arrival, (path, reply)) in arrivals.iter().zip(&mut ways) {
             conclude(service.pipeline.respond(arrival, &round.view, reply), path, reply);
         }
-        drop(arrivals);
-        // They leave together, so they took as long as each other.
-        let took = began.elapsed();
-        done.drain(..).for_each(|outcome| recorder.record(&outcome, took));
-        let lost = batch.send(&worker.socket);
-        self.count_lost(lost);
+        began
     }
 
     fn count_lost(&self, replies: usize) {
