@@ -250,10 +250,10 @@ impl Cache {
         let is_failure = !entry::is_answer(resolution.rcode);
         let failures = if is_failure { self.failures_before(id, key, now).saturating_add(1) } else { 0 };
         let entry = Entry::new(key, resolution, &self.settings, failures, now)?;
-        match is_failure {
-            true if self.have_wait(hash, key, now) => return Ok(entry),
-            true => {}
-            false => self.forget_older(hash, key, now),
+        if !is_failure {
+            self.forget_older(hash, key, now);
+        } else if self.note_failure(hash, key, now) {
+            return Ok(entry);
         }
         match entry.facts().ttl() {
             0 => self.table.remove(id, |words| Facts::read(words).are_for(key, words)),
@@ -272,8 +272,8 @@ impl Cache {
         failures.unwrap_or(0)
     }
 
-    /// Takes note that there is no newer answer to be had, with those that may be served meanwhile. Whether there are any.
-    fn have_wait(&self, hash: u64, key: Key<'_>, now: Now) -> bool {
+    /// Takes note with the answers that may be served meanwhile that there is no newer one. Whether there are any.
+    fn note_failure(&self, hash: u64, key: Key<'_>, now: Now) -> bool {
         let until = now.seconds().saturating_add(self.settings.stale.recheck.as_secs().try_into().unwrap_or(u32::MAX));
         let mut have_any = false;
         for other in std::iter::once(key).chain(key.others()) {

@@ -79,7 +79,7 @@ const SMALL_SHARE: usize = 10;
 /// Octets of a bucket of the index, with its share of ghosts, and of the entries that it is for.
 const BUCKET_LEN: usize = SLOTS * size_of::<u64>() + CROWD * size_of::<u32>();
 const FULL_BUCKET_LEN: usize = BUCKET_LEN + CROWD * TYPICAL_LEN;
-/// The most memory of a shard: so many buckets are a power of two, which a full index is best.
+/// The most memory of a shard, and what most have about: its index grows to a power of two, and this fills one.
 const SHARD_LEN: u64 = (FULL_BUCKET_LEN as u64) << 14;
 /// How many entries are spared at most to make room for one: others wait meanwhile.
 const MOST_SPARED: usize = 256;
@@ -237,6 +237,7 @@ impl Memory {
         Self { words, first }
     }
 
+    /// The words from this one on, counted from the beginning of a line.
     #[inline]
     fn from(&self, word: usize) -> &[AtomicU64] {
         self.words.get(self.first + word..).unwrap_or(&[])
