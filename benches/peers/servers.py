@@ -249,7 +249,7 @@ option('ALLOW_LOCAL', true)
 trust_anchors.remove('.')
 {f"trust_anchors.add([[{self.world.anchor}]])" if self.validate else ""}
 cache.size = 256 * MB
--- It watches the file for changes, if it can.
+-- It watches the file for changes, if it can: Debian has what it needs in lua-cqueues.
 local watches = pcall(require, 'cqueues')
 policy.add(policy.rpz(policy.DENY, '{self.path("rpz.zone")}', watches))
 """)
