@@ -223,9 +223,9 @@ impl Pipeline {
     /// Answers a query that has been read and looked up, or says that the world must be asked.
     ///
     /// The order of the stages is what the product does, so it is written out here and nowhere else. Runs on the
-    /// receiving thread: no await, no lock that is held for long, and no allocation but for
-    /// a query that must wait, or the errors that come with a cached failure.
-    /// `reply` is cleared, then holds the reply; it stays empty when there is none yet.
+    /// receiving thread: no await, no lock that is held for long, and no allocation but for a query that must wait, or the
+    /// errors that come with a cached failure. `reply` is cleared, then holds the reply; it stays empty when there is none
+    /// yet.
     pub fn respond(&self, arrival: &Arrival<'_>, view: &View, reply: &mut Vec<u8>) -> Step {
         let View { in_force, now } = view;
         let Arrival { client, request, found, spot } = arrival;
@@ -391,8 +391,12 @@ impl Pipeline {
         answer::begin(&asked, reply);
         let found = || self.world.cache.find(query.key(), query.now, reply);
         let served = match (query.ruling != Ruling::Redirected).then(found).flatten() {
-            // It will be renewed when there is time.
-            Some(Found::Fresh { answer, .. }) => Some(Served::cached(answer)),
+            Some(Found::Fresh { answer, wants_refresh }) => {
+                if wants_refresh {
+                    self.world.renew(&query.subject());
+                }
+                Some(Served::cached(answer))
+            }
             Some(Found::Stale(answer)) => Some(Served::stale(answer)),
             None => None,
         };

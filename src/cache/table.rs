@@ -81,7 +81,7 @@ const BUCKET_LEN: usize = SLOTS * size_of::<u64>() + CROWD * size_of::<u32>();
 const FULL_BUCKET_LEN: usize = BUCKET_LEN + CROWD * TYPICAL_LEN;
 /// The most memory of a shard, and what most have about: its index grows to a power of two, and this fills one.
 const SHARD_LEN: u64 = (FULL_BUCKET_LEN as u64) << 14;
-/// How many entries are spared at most to make room for one: others wait meanwhile.
+/// How many entries of the main ring begin again at most to make room for one: others wait meanwhile.
 const MOST_SPARED: usize = 256;
 
 impl Table {
@@ -152,28 +152,38 @@ impl<'t> Spot<'t> {
     #[inline(always)]
     pub(super) fn read<T>(self, variant: u8, mut look: impl FnMut(&Words) -> Option<T>) -> Option<(T, Place)> {
         let tag = Slot::tag(Id { hash: self.hash, variant });
+        self.search(|cell| {
+            let slot = Slot(cell.load(Ordering::Acquire));
+            let found = if slot.has(tag) { look(self.shard.words(slot))? } else { return None };
+            // What was read was there only if the slot says so now: whoever overwrites an entry clears its slot first.
+            fence(Ordering::Acquire);
+            let now = Slot(cell.load(Ordering::Acquire));
+            if !now.is_same_as(slot) {
+                return None;
+            }
+            if now.times() < 3 {
+                // Who loses against another reader or the writer need not try again.
+                let more = now.0 + Slot::ONCE;
+                let _ = cell.compare_exchange(now.0, more, Ordering::Relaxed, Ordering::Relaxed);
+            }
+            Some((found, Place { hash: self.hash, slot }))
+        })
+    }
+
+    /// Whether there may be an entry.
+    pub(super) fn has_any(self) -> bool {
+        self.search(|cell| self.shows(cell)).is_some()
+    }
+
+    /// What `look` finds in the first cell of the bucket that it finds something in.
+    #[inline(always)]
+    fn search<T>(self, mut look: impl FnMut(&'t AtomicU64) -> Option<T>) -> Option<T> {
         let mut bucket = self.bucket;
         loop {
-            for cell in bucket {
-                let slot = Slot(cell.load(Ordering::Acquire));
-                if !slot.has(tag) {
-                    continue;
-                }
-                let found = look(self.shard.words(slot));
-                // What was read was there only if the slot says so now: whoever overwrites an entry clears its slot
-                // first.
-                fence(Ordering::Acquire);
-                let now = Slot(cell.load(Ordering::Relaxed));
-                if let Some(found) = found.filter(|_| now.is_same_as(slot)) {
-                    if now.times() < 3 {
-                        // Who loses against another reader or the writer need not try again.
-                        let more = now.0 + Slot::ONCE;
-                        let _ = cell.compare_exchange(now.0, more, Ordering::Relaxed, Ordering::Relaxed);
-                    }
-                    return Some((found, Place { hash: self.hash, slot }));
-                }
+            if let Some(found) = bucket.iter().find_map(&mut look) {
+                return Some(found);
             }
-            // The bucket may have been divided since the spot was taken.
+            // It may have been divided since the spot was taken. Who has seen a slot gone for that sees so here.
             let divided = self.shard.bucket(self.hash);
             if std::ptr::eq(divided, bucket) {
                 return None;
@@ -182,17 +192,12 @@ impl<'t> Spot<'t> {
         }
     }
 
-    /// Whether there may be an entry.
-    pub(super) fn has_any(self) -> bool {
-        Self { bucket: self.shard.bucket(self.hash), ..self }.first().is_some()
-    }
-
-    /// The first of the entries that there may be.
+    /// The entry that a cell shows, if it may be of this hash.
     #[inline]
-    fn first(self) -> Option<&'t Words> {
+    fn shows(self, cell: &AtomicU64) -> Option<&'t Words> {
+        let slot = Slot(cell.load(Ordering::Acquire));
         let tag = Slot::tag(Id { hash: self.hash, variant: 0 });
-        let mut slots = self.bucket.iter().map(|cell| Slot(cell.load(Ordering::Relaxed)));
-        Some(self.shard.words(slots.find(|slot| slot.without_variant().has(tag))?))
+        slot.without_variant().has(tag).then(|| self.shard.words(slot))
     }
 
     /// Has memory fetch what tells where entries are.
@@ -204,7 +209,7 @@ impl<'t> Spot<'t> {
     /// Has memory fetch an entry. To be called when the other [has been fetched](Self::fetch_ahead).
     #[inline]
     pub(super) fn fetch_entry_ahead(self) {
-        if let Some(words) = self.first() {
+        if let Some(words) = self.bucket.iter().find_map(|cell| self.shows(cell)) {
             // Most entries lie in two lines.
             prefetch_index(words, 0);
             prefetch_index(words, 8);
@@ -477,7 +482,8 @@ impl Shard {
         if units > MOST_UNITS.min(rings.main.capacity) {
             return;
         }
-        let Some(unit) = self.make_room(&mut rings, which, units, useless) else { return };
+        let mut spared = MOST_SPARED;
+        let Some(unit) = self.make_room(&mut rings, which, units, &mut spared, useless) else { return };
         let times = known.map_or(0, |(_, old)| old.times());
         rings.filed += 1;
         let slot = Slot::new(Slot::tag(id), times, rings.filed, unit);
@@ -495,15 +501,17 @@ impl Shard {
         self.arena.from(UNIT * unit).iter().zip(words).for_each(|(old, word)| old.store(word, Ordering::Relaxed));
     }
 
-    /// Units that lie together, in one of the rings; `None` when that is not large enough.
+    /// Units that lie together, in one of the rings; `None` when that is not large enough. `spared` says how many entries
+    /// of the main ring may still begin again.
     fn make_room(
         &self,
         rings: &mut Rings,
         which: Which,
         units: usize,
+        spared: &mut usize,
         useless: &dyn Fn(&Words) -> bool,
     ) -> Option<usize> {
-        for spared in 0.. {
+        loop {
             let ring = rings.ring(which);
             if let Some(gap) = ring.gap_before(units) {
                 if gap > 0 {
@@ -511,16 +519,21 @@ impl Shard {
                 }
                 return Some(rings.ring(which).take(units));
             }
-            self.give_up_oldest(rings, which, &|words| spared >= MOST_SPARED || useless(words))?;
+            self.give_up_oldest(rings, which, spared, useless)?;
         }
-        None
     }
 
     /// Frees the units of the oldest entry of a ring; `None` when there is none.
     ///
     /// If it moves on, the main ring makes room for it; there it does not go on, for when the oldest has been given up
     /// one of its size fits.
-    fn give_up_oldest(&self, rings: &mut Rings, which: Which, useless: &dyn Fn(&Words) -> bool) -> Option<()> {
+    fn give_up_oldest(
+        &self,
+        rings: &mut Rings,
+        which: Which,
+        spared: &mut usize,
+        useless: &dyn Fn(&Words) -> bool,
+    ) -> Option<()> {
         let unit = rings.ring(which).oldest()?;
         let words = self.arena.from(UNIT * unit);
         let (hash, units) = read_first_word(words.first()?.load(Ordering::Relaxed));
@@ -535,11 +548,18 @@ impl Shard {
         let times = slot.times();
         let moves_on = match which {
             Which::Small => times > 0 || rings.main.gap_before(units).is_some(),
-            Which::Main => times > 0,
+            Which::Main => times > 0 && *spared > 0,
         };
-        let moved = (moves_on && !useless(words)).then(|| self.make_room(rings, Which::Main, units, useless)).flatten();
+        let moves_on = moves_on && !useless(words);
+        let times = match which {
+            Which::Main if moves_on => {
+                *spared -= 1;
+                times - 1
+            }
+            _ => times,
+        };
+        let moved = moves_on.then(|| self.make_room(rings, Which::Main, units, spared, useless)).flatten();
         if let Some(to) = moved {
-            let times = if which == Which::Main { times - 1 } else { times };
             rings.filed += 1;
             let slot = Slot::new(slot.0 & Slot::TAG, times, rings.filed, to);
             // From low to high: where it goes may reach into where it was, which then lies above.
@@ -576,7 +596,7 @@ impl Shard {
         }
         self.buckets.store(buckets + 1, Ordering::Release);
         for cell in old.iter().filter(|cell| is_new(cell)) {
-            cell.store(Slot::EMPTY.0, Ordering::Relaxed);
+            cell.store(Slot::EMPTY.0, Ordering::Release);
         }
     }
 
@@ -763,6 +783,20 @@ mod tests {
         (5000..5400).for_each(|number| table.insert(id(number), &entry(number, number, 14), |_| false));
         let left = back.iter().filter(|number| read(&table, **number).is_some()).count();
         assert!(left >= 18, "{left} of 20 that came back are left");
+    }
+
+    #[test]
+    fn a_long_entry_moves_on_what_there_is_room_for() {
+        let table = Table::new(1 << 20);
+        // Some that are asked for, and more, until the small ring is full and the other is not.
+        (0..3000).for_each(|number| {
+            table.insert(id(number), &entry(number, number, 14), |_| false);
+            assert!(number % 3 > 0 || read(&table, number).is_some());
+        });
+        assert_eq!(table.statistics().evictions, 0);
+        table.insert(id(9999), &entry(9999, 1, 8000), |_| false);
+        assert_eq!(read(&table, 9999), Some(1));
+        assert_eq!(table.statistics().evictions, 0);
     }
 
     #[test]

@@ -283,8 +283,8 @@ impl Policy {
         self.snapshot.iter().flat_map(|snapshot| snapshot.found_all(room))
     }
 
-    /// What is to be done about `name`. Allocates nothing, unless lists have more than three
-    /// of the name and its ancestors, or more than two shadow lists have it.
+    /// What is to be done about `name`. Allocates nothing, unless lists have more than three of the name and its
+    /// ancestors, or more than two shadow lists have it.
     #[inline]
     pub fn judge(&self, name: &Name, qtype: RecordType, trigger: Trigger, client: IpAddr, now: Now) -> Judgement<'_> {
         self.judge_by((name, &self.find(name)), qtype, trigger, client, now)

@@ -1,10 +1,10 @@
 //! Says fast that no list has a name: a Bloom filter over hashed suffixes, in blocks.
 //!
-//! Most names that are asked have no rule. The filter has room for twelve bits of each name that has one, four of
-//! which are set, and is asked for the name and each of its ancestors; the walk through the graph is left out when it says no to all of them. It never says no to
-//! a name that is there, and yes to some eight in a thousand that are not. All bits of a name are in one block, which is a
-//! line of the processor's cache, so that a look-up waits for memory once ("Cache-, Hash- and Space-Efficient Bloom
-//! Filters", Putze, Sanders and Singler, 2007).
+//! Most names that are asked have no rule. The filter has room for twelve bits of each name that has one, four of which
+//! are set, and is asked for the name and each of its ancestors; the walk through the graph is left out when it says no
+//! to all of them. It never says no to a name that is there, and yes to some eight in a thousand that are not. All bits of
+//! a name are in one block, which is a line of the processor's cache, so that a look-up waits for memory once ("Cache-,
+//! Hash- and Space-Efficient Bloom Filters", Putze, Sanders and Singler, 2007).
 
 use prefetch_index::prefetch_index;
 

@@ -268,7 +268,7 @@ impl Snapshot {
         let range = |section| header.range(section, file.len()).ok_or("sections");
         let (graph, directory) = (range(Section::Graph)?, range(Section::Directory)?);
         let filter = range(Section::Filter)?;
-        // A filter that is short of a block would deny names that are there.
+        // Whole blocks, and some if there are names: without any, all names would be denied.
         if !filter.len().is_multiple_of(filter::BLOCK_LEN) || filter.is_empty() != header.depths.is_empty() {
             return Err("filter");
         }
@@ -965,7 +965,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_that_does_not_fit_is_refused() {
+    fn a_filter_that_is_none_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = full_file(folder.path());
         let sound = std::fs::read(&path).unwrap();
