@@ -152,44 +152,47 @@ impl<'t> Spot<'t> {
     #[inline(always)]
     pub(super) fn read<T>(self, variant: u8, mut look: impl FnMut(&Words) -> Option<T>) -> Option<(T, Place)> {
         let tag = Slot::tag(Id { hash: self.hash, variant });
-        self.search(|cell| {
-            let slot = Slot(cell.load(Ordering::Acquire));
-            let found = if slot.has(tag) { look(self.shard.words(slot))? } else { return None };
-            // What was read was there only if the slot says so now: whoever overwrites an entry clears its slot first.
-            fence(Ordering::Acquire);
-            let now = Slot(cell.load(Ordering::Acquire));
-            if !now.is_same_as(slot) {
-                return None;
+        let mut bucket = self.bucket;
+        loop {
+            for cell in bucket {
+                let slot = Slot(cell.load(Ordering::Acquire));
+                if !slot.has(tag) {
+                    continue;
+                }
+                let found = look(self.shard.words(slot));
+                // What was read was there only if the slot says so now: whoever overwrites an entry clears its slot
+                // first.
+                fence(Ordering::Acquire);
+                let now = Slot(cell.load(Ordering::Acquire));
+                if let Some(found) = found.filter(|_| now.is_same_as(slot)) {
+                    if now.times() < 3 {
+                        // Who loses against another reader or the writer need not try again.
+                        let more = now.0 + Slot::ONCE;
+                        let _ = cell.compare_exchange(now.0, more, Ordering::Relaxed, Ordering::Relaxed);
+                    }
+                    return Some((found, Place { hash: self.hash, slot }));
+                }
             }
-            if now.times() < 3 {
-                // Who loses against another reader or the writer need not try again.
-                let more = now.0 + Slot::ONCE;
-                let _ = cell.compare_exchange(now.0, more, Ordering::Relaxed, Ordering::Relaxed);
-            }
-            Some((found, Place { hash: self.hash, slot }))
-        })
+            bucket = self.successor(bucket)?;
+        }
     }
 
     /// Whether there may be an entry.
     pub(super) fn has_any(self) -> bool {
-        self.search(|cell| self.shows(cell)).is_some()
+        let mut bucket = Some(self.bucket);
+        while let Some(searched) = bucket {
+            if searched.iter().any(|cell| self.shows(cell).is_some()) {
+                return true;
+            }
+            bucket = self.successor(searched);
+        }
+        false
     }
 
-    /// What `look` finds in the first cell of the bucket that it finds something in.
-    #[inline(always)]
-    fn search<T>(self, mut look: impl FnMut(&'t AtomicU64) -> Option<T>) -> Option<T> {
-        let mut bucket = self.bucket;
-        loop {
-            if let Some(found) = bucket.iter().find_map(&mut look) {
-                return Some(found);
-            }
-            // It may have been divided since the spot was taken. Who has seen a slot gone for that sees so here.
-            let divided = self.shard.bucket(self.hash);
-            if std::ptr::eq(divided, bucket) {
-                return None;
-            }
-            bucket = divided;
-        }
+    /// Where entries are looked for now, if `bucket` has been divided since. Who has seen a slot gone for that sees so.
+    #[inline]
+    fn successor(self, bucket: &[AtomicU64]) -> Option<&'t [AtomicU64]> {
+        Some(self.shard.bucket(self.hash)).filter(|now| !std::ptr::eq(*now, bucket))
     }
 
     /// The entry that a cell shows, if it may be of this hash.
