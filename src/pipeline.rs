@@ -292,10 +292,7 @@ impl Pipeline {
         let served = match self.world.cache.find_at(spot, query.key(), now, reply) {
             Some(Found::Fresh { answer, wants_refresh }) => {
                 outcome.lookup = Lookup::Hit;
-                if wants_refresh {
-                    self.world.renew(&query.subject());
-                }
-                Some(Served::cached(answer))
+                Some(self.in_time(answer, wants_refresh, || query.subject()))
             }
             Some(Found::Stale(answer)) => {
                 outcome.lookup = Lookup::Stale;
@@ -392,10 +389,7 @@ impl Pipeline {
         let found = || self.world.cache.find(query.key(), query.now, reply);
         let served = match (query.ruling != Ruling::Redirected).then(found).flatten() {
             Some(Found::Fresh { answer, wants_refresh }) => {
-                if wants_refresh {
-                    self.world.renew(&query.subject());
-                }
-                Some(Served::cached(answer))
+                Some(self.in_time(answer, wants_refresh, || query.subject()))
             }
             Some(Found::Stale(answer)) => Some(Served::stale(answer)),
             None => None,
@@ -640,10 +634,7 @@ impl Pipeline {
         let stale = match self.world.cache.find(Key::from(subject), self.now(), reply) {
             // It has come meanwhile.
             Some(Found::Fresh { answer, wants_refresh }) => {
-                if wants_refresh {
-                    self.world.renew(subject);
-                }
-                return Ok(Served::cached(answer));
+                return Ok(self.in_time(answer, wants_refresh, || subject.clone()));
             }
             Some(Found::Stale(answer)) => Some(answer),
             None => None,
@@ -660,6 +651,14 @@ impl Pipeline {
             (None, Some(stale)) => Ok(Served::stale(stale)),
             (None, None) => Err(Unserved::NoAnswer),
         }
+    }
+
+    /// An answer whose time is not over; asks for the next one if that is wanted.
+    fn in_time(&self, answer: Answer, wants_refresh: bool, subject: impl FnOnce() -> Question) -> Served {
+        if wants_refresh {
+            self.world.renew(&subject());
+        }
+        Served::cached(answer)
     }
 
     /// An answer past its time that is sent at once: to those who cannot wait, and when waiting has been in vain.
