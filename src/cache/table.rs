@@ -81,13 +81,15 @@ const BUCKET_LEN: usize = SLOTS * size_of::<u64>() + CROWD * size_of::<u32>();
 const FULL_BUCKET_LEN: usize = BUCKET_LEN + CROWD * TYPICAL_LEN;
 /// The most memory of a shard, and what most have about: its index grows to a power of two, and this fills one.
 const SHARD_LEN: u64 = (FULL_BUCKET_LEN as u64) << 14;
+/// The most shards. Each takes time at the start; those of larger tables are larger.
+const MOST_SHARDS: u64 = 256;
 /// How many entries of the main ring begin again at most to make room for one: others wait meanwhile.
 const MOST_SPARED: usize = 256;
 
 impl Table {
     /// An empty table of at most `max_bytes`.
     pub(super) fn new(max_bytes: u64) -> Self {
-        let shards = max_bytes.div_ceil(SHARD_LEN).max(1);
+        let shards = shards(max_bytes);
         Self { shards: (0..shards).map(|_| Shard::new((max_bytes / shards) as usize)).collect() }
     }
 
@@ -314,6 +316,12 @@ impl Slot {
     fn is_same_as(self, other: Self) -> bool {
         (self.0 ^ other.0) & !Self::TIMES == 0
     }
+}
+
+/// How many shards a table of at most so many octets has.
+fn shards(max_bytes: u64) -> u64 {
+    let most = SHARD_LEN * max_bytes.div_ceil(SHARD_LEN * MOST_SHARDS).next_power_of_two();
+    max_bytes.div_ceil(most).max(1)
 }
 
 /// What an entry of so many units takes, in octets, its share of the index included.
@@ -786,6 +794,20 @@ mod tests {
         (5000..5400).for_each(|number| table.insert(id(number), &entry(number, number, 14), |_| false));
         let left = back.iter().filter(|number| read(&table, **number).is_some()).count();
         assert!(left >= 18, "{left} of 20 that came back are left");
+    }
+
+    #[test]
+    fn shards_are_not_too_many_and_fill_their_index() {
+        for (max_bytes, expected) in
+            [(0, 1), (1 << 20, 1), (256 << 20, 16), (265 << 20, 17), (4 << 30, 249), (8 << 30, 249)]
+        {
+            assert_eq!(shards(max_bytes), expected, "{max_bytes}");
+        }
+        for max_bytes in (28..=40).flat_map(|bits| [1_u64 << bits, 3 << (bits - 1)]) {
+            let buckets = max_bytes as f64 / shards(max_bytes) as f64 / FULL_BUCKET_LEN as f64;
+            let full = buckets / (buckets as usize).next_power_of_two() as f64;
+            assert!(shards(max_bytes) <= MOST_SHARDS && full > 0.9, "{max_bytes}: {} of {full}", shards(max_bytes));
+        }
     }
 
     #[test]
